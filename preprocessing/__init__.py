@@ -1,0 +1,1 @@
+"""Raw logs to prepared datasets: Beam, TensorFlow Transform and Arrow."""

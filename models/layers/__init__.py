@@ -1,0 +1,1 @@
+"""Keras layers of the factorization-machine family, one public layer per file."""

@@ -1,0 +1,68 @@
+# Every target sets up what it needs: a virtual environment in .venv with the pinned requirements.
+#
+#   make demo    from nothing to an answered request, on real data
+#   make test    from nothing to a green test suite
+#   make check   formatting, lint and the direction of imports
+#
+# PYTHON=/path/to/python3.12 picks the interpreter for the virtual environment (3.11 to 3.13).
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p && break; done)
+JAX := jax==0.10.2
+INSTALLED := $(VENV)/.installed
+INSTALLED_TEST := $(VENV)/.installed-test
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: setup demo test test-slow check format lock clean
+
+setup: $(INSTALLED)
+
+# The stamp is written last: an interrupted installation starts again, a finished one is skipped.
+$(INSTALLED): requirements.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "error: Python 3.11 to 3.13 is needed, $(PYTHON) is $$($(PYTHON) --version)"; exit 2; }
+	@if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
+	  uv pip install --quiet --python $(BIN)/python -r requirements.txt -c constraints.txt; \
+	else \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt; \
+	fi
+	@touch $@
+
+# The JAX backend, for the test that runs every model on it.
+$(INSTALLED_TEST): $(INSTALLED) Makefile
+	@if command -v uv >/dev/null; then \
+	  uv pip install --quiet --python $(BIN)/python $(JAX) -c constraints.txt; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check $(JAX) -c constraints.txt; \
+	fi
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/python -m pipeline demo
+
+test: $(INSTALLED_TEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: $(INSTALLED_TEST)
+	$(BIN)/python -m pytest -m slow
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Renews the full lock after a change of requirements.txt (needs uv).
+lock:
+	echo $(JAX) | uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	  requirements.txt - -o constraints.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache runs models_repository
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -67,5 +67,7 @@ def test_nobody_uses_the_keras_inside_tensorflow(room):
 
 def test_the_rule_would_catch_a_wrong_import(tmp_path):
     wrong = tmp_path / "wrong.py"
-    wrong.write_text("def f():\n    from preprocessing.schema import DatasetSpec\n    import keras\n")
+    wrong.write_text(
+        "def f():\n    from preprocessing.schema import DatasetSpec\n    import keras\n"
+    )
     assert imported(wrong) == {"preprocessing", "keras"}

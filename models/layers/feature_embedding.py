@@ -59,7 +59,10 @@ class FeatureEmbedding(keras.layers.Layer):
         """Maps `ids` int (B, P) and `values` float (B, P) to pooled vectors (B, F, D)."""
         # `.value` is the backend's own variable: on TensorFlow a gather from it reads B * P rows,
         # where converting the Keras variable first would read (and later copy) the whole table.
-        rows = ops.take(self.table.value, inputs["ids"], axis=0)
+        # int32 ids halve the optimizer's search for repeated rows; and under `tf.distribute` Keras
+        # builds a model from the mean of a batch, whose ids are floats.
+        ids = ops.cast(inputs["ids"], "int32")
+        rows = ops.take(self.table.value, ids, axis=0)
         values = ops.cast(inputs["values"], rows.dtype)
         pooled = pool_positions(rows * ops.expand_dims(values, -1), self.features)
         return ops.cast(pooled, self.compute_dtype)

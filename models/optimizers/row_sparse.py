@@ -1,0 +1,248 @@
+"""What the row-sparse optimizers share: tables get their rows updated, dense weights as usual."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from models.optimizers.rows import add_rows, gather_rows, merge_rows, native, write_rows
+
+_SCOPES = ("rows", "table")
+_UPDATES = ("rows", "whole")
+
+
+class RowSparse:
+    """Mixin before a Keras optimizer: a step costs what the batch's rows cost, not the table.
+
+    A *table* is a weight whose gradient arrives as `tf.IndexedSlices`, which is what a lookup
+    yields. Every other weight is dense and updated by one fused operation. The subclass says how,
+    in `update_rows` and `update_dense`.
+
+    What the usual options mean for a table, with u the distinct rows of the batch:
+
+    * Repeated rows are summed first, so every rule sees the gradient the dense form would see.
+    * `clipnorm`, `global_clipnorm`, `clipvalue` act on the summed gradient: equal to dense.
+    * `weight_decay` shrinks only u: a row not in the batch is not decayed.
+    * `table_l2` = l adds the gradient of l * ||row||^2 on u, after clipping; the penalty is not in
+      the reported loss. `table_l2_on="table"` takes all rows (BARS's rule, whose coefficient is
+      twice l), which costs the whole table.
+    * `gradient_accumulation_steps` adds rows into Keras's accumulator and remembers which; the
+      memory of one more table and, once per update, a pass over one flag per row.
+    * `use_ema` is Keras's own: it reads whole tables at every step, so it suits small ones.
+    * `table_update="whole"` turns the gradient dense and updates all of the table by the fused
+      operation; exactly Keras's rule, and XLA compiles it (`jit_compile=True`). For small tables:
+      see `models.optimizers.choice`.
+
+    Under `tf.distribute` the replicas' slices are gathered (Keras's all-reduce of `IndexedSlices`
+    concatenates them) and summed again; each replica then writes the same rows. Clipping happens
+    in each replica before that, as in Keras. Gradient accumulation is refused there.
+
+    Args:
+        table_learning_rate: float or schedule for the tables; None takes `learning_rate`.
+        table_l2: coefficient of the squared norm of rows.
+        table_l2_on: "rows" of the batch, or "table".
+        table_update: "rows", or "whole".
+
+    Raises:
+        ValueError: an option out of range, or `loss_scale_factor`, which Keras divides
+            `IndexedSlices` by and fails: wrap the optimizer in
+            `keras.optimizers.LossScaleOptimizer`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        table_learning_rate: Any = None,
+        table_l2: float = 0.0,
+        table_l2_on: str = "rows",
+        table_update: str = "rows",
+        **kwargs: Any,
+    ) -> None:
+        if kwargs.get("loss_scale_factor"):
+            raise ValueError(
+                "loss_scale_factor is not supported: wrap the optimizer in "
+                "keras.optimizers.LossScaleOptimizer"
+            )
+        if not table_l2 >= 0:
+            raise ValueError(f"table_l2 must be 0 or more, got {table_l2!r}")
+        if table_l2_on not in _SCOPES:
+            raise ValueError(f"table_l2_on must be one of {_SCOPES}, got {table_l2_on!r}")
+        if table_update not in _UPDATES:
+            raise ValueError(f"table_update must be one of {_UPDATES}, got {table_update!r}")
+        super().__init__(*args, **kwargs)
+        if isinstance(table_learning_rate, dict):
+            table_learning_rate = keras.saving.deserialize_keras_object(table_learning_rate)
+        self.table_learning_rate = table_learning_rate
+        self.table_l2 = table_l2
+        self.table_l2_on = table_l2_on
+        self.table_update = table_update
+        self._table_keys: set[str] = set()
+
+    def build(self, variables: list[Any]) -> None:
+        """Creates the slots of every weight, and the flags gradient accumulation needs."""
+        if self.built:
+            return
+        keras.optimizers.Optimizer.build(self, variables)
+        self.create_slots(variables)
+        if self.gradient_accumulation_steps:
+            self._touched = [self.add_row_variable(v, "touched", "bool") for v in variables]
+
+    def create_slots(self, variables: list[Any]) -> None:
+        """Creates the optimizer's own variables; none by default."""
+
+    def update_rows(
+        self, rows: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor, index: int, lr: tf.Tensor
+    ) -> tf.Tensor:
+        """Updates the slots of weight number `index` at `rows` (U,), each named once.
+
+        Args:
+            weights: current rows (U, ...), decayed where `weight_decay` says so.
+            gradient: summed gradient (U, ...).
+            lr: scalar learning rate of the tables.
+
+        Returns:
+            the new rows (U, ...).
+        """
+        raise TypeError(f"{type(self).__name__} does not define update_rows()")
+
+    def update_dense(self, gradient: tf.Tensor, variable: Any, index: int, lr: tf.Tensor) -> None:
+        """Updates the whole `tf.Variable`, weight number `index`, in place."""
+        raise TypeError(f"{type(self).__name__} does not define update_dense()")
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Keras's hook: one weight, its gradient as clipped and all-reduced."""
+        index = self._get_variable_index(variable)
+        if not isinstance(gradient, tf.IndexedSlices):
+            if self._var_key(variable) in self._table_keys:
+                learning_rate = self.table_rate(learning_rate)
+            lr = tf.cast(learning_rate, variable.dtype)
+            self.update_dense(tf.cast(gradient, variable.dtype), native(variable), index, lr)
+            return
+        lr = tf.cast(self.table_rate(learning_rate), variable.dtype)
+        slices = gradient if self._is_merged() else merge_rows(gradient)
+        rows, values = slices.indices, tf.cast(slices.values, variable.dtype)
+        weights = gather_rows(variable, rows)
+        if self.table_l2:
+            values += (2.0 * self.table_l2) * weights
+        if self.weight_decay is not None and self._use_weight_decay(variable):
+            weights *= 1.0 - lr * tf.cast(self.weight_decay, lr.dtype)
+        write_rows(variable, rows, self.update_rows(rows, weights, values, index, lr))
+
+    def table_rate(self, learning_rate: Any) -> Any:
+        """The tables' learning rate at this step, given the others'."""
+        if self.table_learning_rate is None:
+            return learning_rate
+        if callable(self.table_learning_rate):
+            return self.table_learning_rate(self._iterations)
+        return self.table_learning_rate
+
+    def _is_merged(self) -> bool:
+        """Whether the gradients reached `update_step` with distinct rows."""
+        clips = self.clipnorm or self.global_clipnorm or self.clipvalue
+        alone = self._distribution_strategy.num_replicas_in_sync == 1
+        return alone and bool(clips or self.gradient_accumulation_steps)
+
+    def _backend_apply_gradients(self, grads: list[Any], trainable_variables: list[Any]) -> None:
+        pairs = list(zip(grads, trainable_variables, strict=True))
+        tables = [v for g, v in pairs if isinstance(g, tf.IndexedSlices)]
+        self._table_keys.update(self._var_key(v) for v in tables)
+        if self.table_update == "whole" or self.table_l2_on == "table":
+            grads = [self._whole_gradient(g, v) for g, v in pairs]
+        elif self.gradient_accumulation_steps and tables:
+            self._accumulate_rows(grads, trainable_variables)
+            return
+        super()._backend_apply_gradients(grads, trainable_variables)
+
+    def _whole_gradient(self, gradient: Any, variable: Any) -> Any:
+        """The dense form of a table's gradient, with the L2 term."""
+        if not isinstance(gradient, tf.IndexedSlices):
+            return gradient
+        count = variable.shape[0]
+        dense = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, count)
+        if not self.table_l2:
+            return dense
+        penalty = (2.0 * self.table_l2) * tf.convert_to_tensor(native(variable))
+        if self.table_l2_on == "rows":
+            ones = tf.ones_like(gradient.indices, dtype=dense.dtype)
+            seen = tf.math.unsorted_segment_sum(ones, gradient.indices, count) > 0
+            penalty = tf.where(tf.reshape(seen, [count] + [1] * (dense.shape.rank - 1)), penalty, 0)
+        return dense + penalty
+
+    def _clip_gradients(self, grads: list[Any]) -> list[Any]:
+        if not (self.clipnorm or self.global_clipnorm or self.clipvalue):
+            return grads
+        grads = [merge_rows(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
+        if self.global_clipnorm:
+            return tf.clip_by_global_norm(grads, self.global_clipnorm)[0]
+        if self.clipnorm:
+            return [tf.clip_by_norm(g, self.clipnorm) for g in grads]
+        return [tf.clip_by_value(g, -self.clipvalue, self.clipvalue) for g in grads]
+
+    def _apply_weight_decay(self, variables: list[Any]) -> None:
+        """Decays the dense weights; a table's rows are decayed where they are updated."""
+        whole = self.table_update == "whole" or self.table_l2_on == "table"
+        super()._apply_weight_decay(
+            [v for v in variables if whole or self._var_key(v) not in self._table_keys]
+        )
+
+    def _accumulate_rows(self, grads: list[Any], variables: list[Any]) -> None:
+        """Gradient accumulation that touches only the rows of each batch."""
+        if self._distribution_strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "gradient_accumulation_steps with tables is not supported under tf.distribute: "
+                "use a larger batch"
+            )
+        steps = self.gradient_accumulation_steps
+        indices = [self._get_variable_index(v) for v in variables]
+        for gradient, index in zip(grads, indices, strict=True):
+            accumulator = self._accumulated_gradients[index]
+            if isinstance(gradient, tf.IndexedSlices):
+                add_rows(accumulator, gradient.indices, gradient.values)
+                touched = tf.ones_like(gradient.indices, dtype=tf.bool)
+                write_rows(self._touched[index], gradient.indices, touched)
+            else:
+                accumulator.assign_add(gradient)
+
+        def update() -> None:
+            mean = [
+                self._take_accumulated(g, i, steps) for g, i in zip(grads, indices, strict=True)
+            ]
+            mean = self._clip_gradients(mean)
+            self._apply_weight_decay(variables)
+            self._backend_update_step(mean, variables, self.learning_rate)
+
+        keras.ops.cond((self._iterations + 1) % steps == 0, update, lambda: None)
+
+    def _take_accumulated(self, gradient: Any, index: int, steps: int) -> Any:
+        """The mean gradient of the steps accumulated for weight `index`; empties the accumulator."""
+        accumulator = self._accumulated_gradients[index]
+        if not isinstance(gradient, tf.IndexedSlices):
+            mean = tf.identity(accumulator.value) / steps
+            accumulator.assign(tf.zeros_like(mean))
+            return mean
+        touched = self._touched[index]
+        rows = tf.cast(tf.squeeze(tf.where(touched.value), axis=1), tf.int32)
+        values = gather_rows(accumulator, rows)
+        write_rows(accumulator, rows, tf.zeros_like(values))
+        write_rows(touched, rows, tf.zeros_like(rows, dtype=tf.bool))
+        return tf.IndexedSlices(values / steps, rows, gradient.dense_shape)
+
+    def add_row_variable(self, variable: Any, name: str, dtype: str) -> Any:
+        """A slot with one entry per row of `variable`, zeros."""
+        shape = tuple(variable.shape[:1]) or (1,)
+        path = getattr(variable, "path", variable.name).replace("/", "_")
+        return self.add_variable(shape, "zeros", dtype, name=f"{path}_{name}")
+
+    def get_config(self) -> dict[str, Any]:
+        rate = self.table_learning_rate
+        if callable(rate):
+            rate = keras.saving.serialize_keras_object(rate)
+        config = super().get_config()
+        del config["loss_scale_factor"]
+        return {
+            **config,
+            "table_learning_rate": rate,
+            "table_l2": self.table_l2,
+            "table_l2_on": self.table_l2_on,
+            "table_update": self.table_update,
+        }

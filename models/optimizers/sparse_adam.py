@@ -1,0 +1,139 @@
+"""Adam for big tables, lazy or exact."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from models.optimizers.row_sparse import RowSparse
+from models.optimizers.rows import gather_rows, write_rows
+from models.optimizers.skipped_steps import SkippedSteps
+
+
+@keras.saving.register_keras_serializable(package="ctr")
+class SparseAdam(RowSparse, keras.optimizers.Adam):
+    """Adam (Kingma and Ba 2015) that touches only the batch's rows of a table.
+
+        m <- b1 m + (1 - b1) g,    v <- b2 v + (1 - b2) g^2
+        w <- w - lr_t * m / (sqrt(v) + epsilon),    lr_t = lr * sqrt(1 - b2^t) / (1 - b1^t)
+
+    *Lazy* (the default): a row's moments neither decay nor move the row in steps whose batch lacks
+    it; t counts all steps. Rare rows keep their full momentum, which most find helpful, but it is
+    not `keras.optimizers.Adam`.
+
+    *Exact*: when a row returns, the steps it skipped are applied first, in closed form (see
+    `SkippedSteps`), so that given the same gradients the weights are those of
+    `keras.optimizers.Adam`. It costs one counter per row. The forward pass, however, looks a row
+    up before the optimizer sees the batch: call `catch_up(table, ids)` before it to have it read
+    the moved rows too. `finalize_variable_values`, which `fit` calls at its end, brings every row
+    up to date; do so with `catch_up(table)` before evaluating or saving in between.
+
+    Args:
+        exact: whether skipped steps are made up for. Not under `tf.distribute`.
+        learning_rate, beta_1, beta_2, epsilon, ...: Keras's (no `amsgrad`), and `RowSparse`'s.
+
+    Raises:
+        ValueError: `amsgrad`, or `exact` with beta_1 >= sqrt(beta_2), where the sum over skipped
+            steps does not converge.
+    """
+
+    def __init__(self, *args: Any, exact: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.amsgrad:
+            raise ValueError("SparseAdam has no amsgrad: a row's maximum needs its skipped steps")
+        if exact and self._distribution_strategy.num_replicas_in_sync > 1:
+            raise ValueError("SparseAdam(exact=True) is not supported under tf.distribute")
+        self.exact = exact
+        self._skipped = SkippedSteps(self.beta_1, self.beta_2, self.epsilon) if exact else None
+
+    def create_slots(self, variables: list[Any]) -> None:
+        self._momentums, self._velocities = self.add_optimizer_variables(
+            variables, ["momentum", "velocity"]
+        )
+        if self.exact:
+            self._last_steps = [self.add_row_variable(v, "last_step", "int32") for v in variables]
+            self._skipped.build(self.add_variable)
+
+    def update_rows(
+        self, rows: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor, index: int, lr: tf.Tensor
+    ) -> tf.Tensor:
+        m = gather_rows(self._momentums[index], rows)
+        v = gather_rows(self._velocities[index], rows)
+        if self.exact:
+            now = tf.cast(self.iterations, tf.int32)
+            last = self._exchange_last_steps(rows, index, now + 1)
+            weights, m, v = self._skipped.apply(weights, m, v, last, now)
+        m += (1.0 - self.beta_1) * (gradient - m)
+        v += (1.0 - self.beta_2) * (tf.square(gradient) - v)
+        write_rows(self._momentums[index], rows, m)
+        write_rows(self._velocities[index], rows, v)
+        return weights - self._step_size(lr) * m / (tf.sqrt(v) + self.epsilon)
+
+    def update_dense(self, gradient: tf.Tensor, variable: Any, index: int, lr: tf.Tensor) -> None:
+        beta_1, beta_2 = (tf.cast(beta, lr.dtype) for beta in (self.beta_1, self.beta_2))
+        step = tf.cast(self.iterations + 1, lr.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=tf.pow(beta_1, step),
+            beta2_power=tf.pow(beta_2, step),
+            lr=lr,
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.cast(self.epsilon, lr.dtype),
+            grad=gradient,
+        )
+
+    def catch_up(self, table: Any, ids: Any = None) -> None:
+        """Applies the steps that rows of a weight have skipped so far (exact variant).
+
+        Args:
+            table: a weight the optimizer was built with.
+            ids: int tensor of any shape, rows to bring up to date; None for all.
+        """
+        if not self.exact or not self.built:
+            return
+        index = self._get_variable_index(table)
+        if ids is None:
+            rows = tf.range(table.shape[0])
+        else:
+            rows, _ = tf.unique(tf.cast(tf.reshape(ids, [-1]), tf.int32))
+        now = tf.cast(self.iterations, tf.int32)
+        last = self._exchange_last_steps(rows, index, now)
+        m = gather_rows(self._momentums[index], rows)
+        v = gather_rows(self._velocities[index], rows)
+        weights, m, v = self._skipped.apply(gather_rows(table, rows), m, v, last, now)
+        write_rows(self._momentums[index], rows, m)
+        write_rows(self._velocities[index], rows, v)
+        write_rows(table, rows, weights)
+
+    def finalize_variable_values(self, var_list: list[Any]) -> None:
+        """Keras's hook at the end of `fit`: brings every row up to date."""
+        if self.exact:
+            for variable in var_list:
+                if self._var_key(variable) in self._table_keys:
+                    self.catch_up(variable)
+        super().finalize_variable_values(var_list)
+
+    def _backend_update_step(
+        self, grads: list[Any], trainable_variables: list[Any], learning_rate: Any
+    ) -> None:
+        super()._backend_update_step(grads, trainable_variables, learning_rate)
+        if self.exact:
+            lr = tf.cast(self.table_rate(learning_rate), tf.float32)
+            self._skipped.record(self._step_size(lr), tf.cast(self.iterations, tf.int32) + 1)
+
+    def _exchange_last_steps(self, rows: tf.Tensor, index: int, step: tf.Tensor) -> tf.Tensor:
+        """The step up to which each row stands (U,); notes `step` in its place."""
+        last = gather_rows(self._last_steps[index], rows)
+        write_rows(self._last_steps[index], rows, tf.fill(tf.shape(rows), step))
+        return last
+
+    def _step_size(self, lr: tf.Tensor) -> tf.Tensor:
+        step = tf.cast(self.iterations + 1, lr.dtype)
+        root = tf.sqrt(1.0 - tf.pow(tf.cast(self.beta_2, lr.dtype), step))
+        return lr * root / (1.0 - tf.pow(tf.cast(self.beta_1, lr.dtype), step))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "exact": self.exact}

@@ -12,7 +12,7 @@ from tests.support.layer_checks import toy_features, toy_inputs
 NAMES = models.names()
 
 # Sums over pairs: bias + first order + contributions = logit.
-ADDITIVE = ["afm", "fm"]
+ADDITIVE = ["afm", "da-hofm-lin", "fm"]
 
 # Models in which no field has weights of its own: permuting fields changes nothing.
 SYMMETRIC = ["afm", "fm"]

@@ -15,7 +15,7 @@ class AttentionPooling(keras.layers.Layer):
         a'_r = h . ReLU(W u_r + b),    a = softmax(a' / tau),    out = sum_r a_r u_r
 
     The softmax runs over the pairs that exist (readings 2 and 5). Dropout falls on a_r u_r, in
-    training (reading 10).
+    training (reading 10). Other vectors than those attended to may be pooled.
 
     Args:
         attention_dim: hidden size T of the attention network.
@@ -67,9 +67,20 @@ class AttentionPooling(keras.layers.Layer):
         scores = ops.squeeze(self.score(self.hidden(interactions)), axis=-1)
         return masked_softmax(scores / self.temperature, present)
 
-    def call(self, interactions: Any, present: Any = None, training: bool | None = None) -> Any:
-        """Pools interaction vectors (B, R, D), where `present` (B, R) is true, to (B, D)."""
+    def call(
+        self,
+        interactions: Any,
+        present: Any = None,
+        values: Any = None,
+        training: bool | None = None,
+    ) -> Any:
+        """Pools interaction vectors (B, R, D), where `present` (B, R) is true, to (B, D).
+
+        With `values` (B, R, D) given, they are summed in the interactions' place.
+        """
         weights = self.attention(interactions, present)
+        if values is not None:
+            interactions = values
         if self.dropout and training:
             weighted = ops.expand_dims(weights, -1) * interactions
             return ops.sum(self.drop(weighted, training=training), axis=1)

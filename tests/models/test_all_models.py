@@ -12,10 +12,21 @@ from tests.support.layer_checks import toy_features, toy_inputs
 NAMES = models.names()
 
 # Sums over pairs: bias + first order + contributions = logit.
-ADDITIVE = ["afm", "da-hofm-lin", "fm"]
+ADDITIVE = [
+    "affm",
+    "afm",
+    "aoaffm",
+    "aoafm",
+    "da-hofm-lin",
+    "ffm",
+    "fm",
+]
 
 # Models in which no field has weights of its own: permuting fields changes nothing.
-SYMMETRIC = ["afm", "fm"]
+SYMMETRIC = [
+    "afm",
+    "fm",
+]
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -21,10 +21,10 @@ from models.zoo import register
 )
 @keras.saving.register_keras_serializable(package="ctr")
 class FFM(CTRModel):
-    """y = w0 + sum_i w_i x_i + sum_{i<j} <v_{i,f_j}, v_{j,f_i}> x_i x_j  (Juan et al. 2016, eq. 4).
+    """y = w0 + sum_i w_i x_i + sum_{i<j} <v_{i,f_j}, v_{j,f_i}> x_i x_j
 
-    Each feature has one vector per other field (readings 1 and 9); the linear part is that of
-    Wang et al. 2020, eq. 2 (reading 3). A far smaller D than the FM's usually suffices.
+    Juan et al. 2016 with the linear part of Wang et al. 2020, eq. 2 (reading 3). Each feature has
+    one vector per other field (readings 1 and 9). A far smaller D than the FM's usually suffices.
 
     Args:
         features: layout of the instance.

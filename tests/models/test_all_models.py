@@ -20,12 +20,15 @@ ADDITIVE = [
     "da-hofm-lin",
     "ffm",
     "fm",
+    "fwfm",
+    "hofm",
 ]
 
 # Models in which no field has weights of its own: permuting fields changes nothing.
 SYMMETRIC = [
     "afm",
     "fm",
+    "hofm",
 ]
 
 

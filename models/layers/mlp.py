@@ -19,6 +19,7 @@ class MLP(keras.layers.Layer):
         dropout: rate after each activation, in training.
         l2: coefficient of ||W||^2 of every kernel, added to the loss as it is (reading 4).
         output_dim: size of a final Dense without activation; None for no such layer.
+        output_bias: whether that Dense has a bias; a model with a first-order part has w0 instead.
 
     Raises:
         ValueError: a size below 1.
@@ -32,6 +33,7 @@ class MLP(keras.layers.Layer):
         dropout: float = 0.0,
         l2: float = 0.0,
         output_dim: int | None = None,
+        output_bias: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -44,6 +46,7 @@ class MLP(keras.layers.Layer):
         self.dropout = dropout
         self.l2 = l2
         self.output_dim = output_dim
+        self.output_bias = output_bias
         regularizer = keras.regularizers.L2(l2) if l2 else None
         self.steps = []
         for index, size in enumerate(self.units):
@@ -52,6 +55,7 @@ class MLP(keras.layers.Layer):
             self.steps.append(
                 keras.layers.Dense(
                     output_dim,
+                    use_bias=output_bias,
                     kernel_regularizer=regularizer,
                     dtype=self.dtype_policy,
                     name="output",
@@ -102,4 +106,5 @@ class MLP(keras.layers.Layer):
             "dropout": self.dropout,
             "l2": self.l2,
             "output_dim": self.output_dim,
+            "output_bias": self.output_bias,
         }

@@ -47,6 +47,12 @@ def test_equals_its_twin(batch_norm, output_dim, tmp_path):
     assert_gradient_matches_differences(lambda t: tf.reduce_sum(tf.square(smooth(t))), x)
 
 
+def test_output_without_bias():
+    mlp = MLP([4], output_dim=1, output_bias=False)
+    mlp.build((None, 3))
+    assert mlp.count_params() == (3 * 4 + 4) + 4
+
+
 def test_no_layers_is_the_identity():
     x = np.ones((2, 3), "float32")
     np.testing.assert_array_equal(MLP([])(x), x)

@@ -8,15 +8,28 @@ import numpy as np
 
 import models
 from models import CTRModel, Features
+from models.zoo import constructor_arguments
 from tests.support.layer_checks import assert_finite_gradients, randomize, toy_inputs
+
+# Sizes for the models that take them: wide layers only make the checks slow and their sums large.
+SMALL = {"embedding_dim": 4, "hidden_units": [8, 6], "log_neurons": 6, "cin_units": [5, 3]}
 
 
 def small_model(name: str, features: Features, seed: int = 0, **arguments: Any) -> CTRModel:
     """A model with random weights: none is zero, so that nothing is hidden."""
     keras.utils.set_random_seed(seed)
-    model = models.build(name, features, **{"embedding_dim": 4, **arguments})
+    model = models.build(name, features, **{**small_arguments(name), **arguments})
     randomize(model, seed)
     return model
+
+
+def small_arguments(name: str) -> dict[str, Any]:
+    """The `SMALL` sizes the model takes, but for those that make it the variant it is."""
+    entry = models.entry(name)
+    accepted = constructor_arguments(entry.cls)
+    return {
+        key: size for key, size in SMALL.items() if key in accepted and key not in entry.defaults
+    }
 
 
 def check_shapes_and_gradients(model: CTRModel) -> None:
@@ -33,7 +46,7 @@ def check_shapes_and_gradients(model: CTRModel) -> None:
 
 def check_extreme_values(name: str, features: Features) -> None:
     """Numeric values of 0 and 1e6, with the weights a fresh model has."""
-    model = models.build(name, features, embedding_dim=4)
+    model = models.build(name, features, **small_arguments(name))
     for value in (0.0, 1e6):
         inputs = toy_inputs(features)
         inputs["values"][:, 0] = value

@@ -1,6 +1,6 @@
 """The raw columns a served model reads: names, dtypes, missing-value tokens, encoding."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -63,6 +63,10 @@ def as_vector(column: Column, values: object) -> np.ndarray:
     Raises:
         ColumnError: for a value that does not fit the column, naming the row.
     """
+    if isinstance(values, (Mapping, Set)):
+        raise ColumnError(
+            f"column {column.name!r}: expected a list of values, got {_quote(values)}"
+        )
     vector = values if isinstance(values, np.ndarray) else _object_vector(values)
     vector = np.atleast_1d(vector)
     if vector.ndim != 1:
@@ -87,14 +91,20 @@ def _strings(column: Column, vector: np.ndarray) -> np.ndarray:
         if isinstance(value, bytes):
             encoded[row] = value
         elif isinstance(value, str):
-            encoded[row] = value.encode("utf-8", "surrogateescape")
+            try:
+                encoded[row] = value.encode("utf-8", "surrogateescape")
+            except UnicodeEncodeError:
+                raise ColumnError(
+                    f"column {column.name!r}, row {row}: {_quote(value)} is not valid Unicode text"
+                ) from None
         elif _is_missing(value):
             encoded[row] = b""
         elif isinstance(value, Integral) and not isinstance(value, bool):
             encoded[row] = str(int(value)).encode()
         else:
             raise ColumnError(
-                f"column {column.name!r}, row {row}: expected text or an integer id, got {value!r}"
+                f"column {column.name!r}, row {row}: expected text or an integer id, "
+                f"got {_quote(value)}"
             )
     return encoded
 
@@ -107,10 +117,13 @@ def _floats(column: Column, vector: np.ndarray) -> np.ndarray:
         if _is_missing(value):
             numbers[row] = np.nan
         elif isinstance(value, (Real, np.bool_)):
-            numbers[row] = value
+            try:
+                numbers[row] = value
+            except OverflowError:
+                numbers[row] = np.copysign(np.inf, 1 if value > 0 else -1)
         else:
             raise ColumnError(
-                f"column {column.name!r}, row {row}: expected a number, got {value!r}"
+                f"column {column.name!r}, row {row}: expected a number, got {_quote(value)}"
             )
     return numbers
 
@@ -119,3 +132,9 @@ def _is_missing(value: object) -> bool:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):  # pandas, not imported
         return True
     return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+
+
+def _quote(value: object) -> str:
+    """The value in one line of a message, cut to what helps to find it."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."

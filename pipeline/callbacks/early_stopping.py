@@ -1,0 +1,57 @@
+"""Stop when a validation metric no longer improves; the best weights stay on disk."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline import checkpoint
+from pipeline.callbacks.base import StatefulCallback, improves
+from pipeline.errors import PipelineError
+
+
+class EarlyStopping(StatefulCallback):
+    """Keeps the model's best variables in `path` and restores them when training ends.
+
+    Args:
+        path: file of the best weights.
+        metric: validation metric, without the prefix `val_`.
+        patience: epochs without improvement before training stops; None never stops.
+        min_delta: smallest change that counts.
+    """
+
+    remembered = ("best", "best_epoch", "waited")
+
+    def __init__(
+        self, path: Path, metric: str, patience: int | None, min_delta: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.path = path
+        self.metric = metric
+        self.patience = patience
+        self.min_delta = min_delta
+        self.best: float | None = None
+        self.best_epoch = -1
+        self.waited = 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        value = logs.get(f"val_{self.metric}")
+        if value is None:
+            have = ", ".join(name[4:] for name in logs if name.startswith("val_"))
+            raise PipelineError(
+                f"training.early_stopping.metric: the validation split gives no {self.metric!r} "
+                f"(it gives {have})"
+            )
+        if improves(self.metric, value, self.best, self.min_delta):
+            self.best, self.best_epoch, self.waited = float(value), epoch, 0
+            checkpoint.save(self.path, self._variables(), {"epoch": epoch})
+        else:
+            self.waited += 1
+            if self.patience is not None and self.waited >= self.patience:
+                self.model.stop_training = True
+
+    def restore_best(self) -> None:
+        """Put the best epoch's variables back into the model."""
+        if self.best is not None:
+            checkpoint.restore(self.path, self._variables())
+
+    def _variables(self) -> dict[str, Any]:
+        return {f"model/{i:04d}": v for i, v in enumerate(self.model.variables)}

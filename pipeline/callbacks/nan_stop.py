@@ -1,0 +1,40 @@
+"""Stop at the first loss that is not a number."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from pipeline.callbacks.position import Position
+from pipeline.errors import PipelineError
+
+
+class NonFiniteLossError(PipelineError):
+    """The training loss became NaN or infinite."""
+
+
+class NanStop(keras.callbacks.Callback):
+    """Raises NonFiniteLossError naming step, epoch and batch; checkpoints stay as they were.
+
+    Args:
+        checkpoints: directory named in the message.
+        position: the step count.
+    """
+
+    def __init__(self, checkpoints: Path, position: Position) -> None:
+        super().__init__()
+        self._checkpoints = checkpoints
+        self._position = position
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+        loss = logs["loss"]
+        if math.isfinite(loss):
+            return
+        kept = sorted(self._checkpoints.glob("step-*.npz"))
+        good = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written"
+        at = self._position
+        raise NonFiniteLossError(
+            f"the loss became {loss} at step {at.step} (epoch {at.epoch + 1}, batch {at.batch}); "
+            f"{good}; lower optimizer.learning_rate or set optimizer.global_clipnorm"
+        )

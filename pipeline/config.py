@@ -1,0 +1,304 @@
+"""The run configuration: one YAML file, validated key by key.
+
+Sections are plain pydantic models that refuse unknown keys, so a misspelt key is an error and
+never a silently ignored wish. Arguments of a model or an optimizer are checked against the class
+they are meant for when it is built, because only the class knows them.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+
+from pipeline.errors import PipelineError, nearest
+
+METRICS = {
+    # name -> True where more is better
+    "auc": True,
+    "pr_auc": True,
+    "logloss": False,
+    "normalized_entropy": False,
+    "calibration_error": False,
+    "rmse": False,
+    "gauc": True,
+    "auc-logloss": True,
+}
+
+
+def _known_metric(value: str) -> str:
+    if value not in METRICS and value != "auto":
+        raise ValueError(f"unknown metric {value!r}{nearest(value, METRICS)}")
+    return value
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", validate_default=True)
+
+
+class DataConfig(_Section):
+    """Where the examples come from."""
+
+    spec: str = pydantic.Field(description="preset name or dataset spec file")
+    prepared: Path | None = pydantic.Field(
+        None, description="prepared dataset directory (default: prepared/<spec name>)"
+    )
+    source: Path | None = pydantic.Field(None, description="directory of the raw files")
+    in_memory: bool | Literal["auto"] = pydantic.Field(
+        "auto", description="hold the training split in memory; auto: where it fits"
+    )
+    memory_limit_mb: int = pydantic.Field(4096, gt=0, description="what `auto` may hold")
+
+
+class ModelConfig(pydantic.BaseModel):
+    """The model's registry name; every further key is an argument of its class."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keys beside `name`."""
+        return dict(self.model_extra or {})
+
+
+class OptimizerConfig(pydantic.BaseModel):
+    """The optimizer; every further key is an argument of its class."""
+
+    model_config = pydantic.ConfigDict(extra="allow", validate_default=True)
+
+    name: str = pydantic.Field("adam", description="adam, adagrad, sgd, ftrl or a Keras class name")
+    learning_rate: float = pydantic.Field(1e-3, gt=0)
+    tables: Literal["auto", "dense", "sparse"] = pydantic.Field(
+        "auto", description="update whole tables, only the batch's rows, or decide by size"
+    )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keys beside those declared here."""
+        return dict(self.model_extra or {})
+
+
+class EarlyStopping(_Section):
+    """Stop when the metric no longer improves, and keep the best weights."""
+
+    metric: str = pydantic.Field("auto", description="auto: auc, or rmse for a regression")
+    patience: int = pydantic.Field(2, ge=1, description="epochs without improvement before the end")
+    min_delta: float = pydantic.Field(1e-6, ge=0)
+
+    @pydantic.field_validator("metric")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _known_metric(value)
+
+
+class ReduceLearningRate(_Section):
+    """Multiply the learning rate when the metric no longer improves."""
+
+    metric: str = pydantic.Field("auto", description="auto: auc, or rmse for a regression")
+    factor: float = pydantic.Field(0.1, gt=0, lt=1)
+    patience: int = pydantic.Field(1, ge=1)
+    min_delta: float = pydantic.Field(1e-6, ge=0)
+    minimum: float = pydantic.Field(1e-6, ge=0)
+
+    @pydantic.field_validator("metric")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _known_metric(value)
+
+
+class CheckpointConfig(_Section):
+    """When the full training state is written."""
+
+    every_steps: int | None = pydantic.Field(None, gt=0, description="besides each epoch's end")
+    keep: int = pydantic.Field(2, ge=1, description="newest checkpoints kept")
+
+
+class TrainingConfig(_Section):
+    """How the model is fitted."""
+
+    task: Literal["binary", "regression"] = pydantic.Field(
+        "binary", description="regression: labels become -1/+1, squared error, clipped RMSE"
+    )
+    epochs: int = pydantic.Field(10, ge=1)
+    batch_size: int = pydantic.Field(4096, ge=1)
+    shuffle: bool = True
+    warmup_steps: int = pydantic.Field(0, ge=0, description="steps of linear learning-rate rise")
+    early_stopping: EarlyStopping | None = EarlyStopping()
+    reduce_lr: ReduceLearningRate | None = None
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    tensorboard: bool = True
+    jit_compile: bool | Literal["auto"] = "auto"
+    steps_per_execution: int = pydantic.Field(1, ge=1)
+    mixed_precision: bool = False
+    init_from: Path | None = pydantic.Field(
+        None, description="run whose embeddings and first-order weights are copied by field=value"
+    )
+
+
+class StrategyConfig(_Section):
+    """More than one device or worker."""
+
+    name: Literal["none", "mirrored", "multi_worker"] = "none"
+    devices: int = pydantic.Field(1, ge=1, description="logical CPU devices (mirrored)")
+
+
+class CalibrationConfig(_Section):
+    """Fitted on the validation split after training; stored in the exported model."""
+
+    method: Literal["none", "platt", "isotonic"] = "none"
+    negative_keep_rate: float = pydantic.Field(
+        1.0, gt=0, le=1, description="share of negatives kept by down-sampling"
+    )
+
+
+class ExportConfig(_Section):
+    """The model repository that TensorFlow Serving watches."""
+
+    repository: Path = Path("models_repository")
+    name: str | None = pydantic.Field(None, description="served name (default: the run's name)")
+
+
+class RunConfig(_Section):
+    """A whole run: data, model, optimizer, training, calibration, export."""
+
+    name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = pydantic.Field(2024, ge=0)
+    output: Path | None = pydantic.Field(None, description="run directory (default: runs/<name>)")
+    data: DataConfig
+    model: ModelConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    strategy: StrategyConfig = StrategyConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    export: ExportConfig = ExportConfig()
+
+    @property
+    def run_directory(self) -> Path:
+        """Where the run writes."""
+        return self.output or Path("runs") / self.name
+
+    def metric(self, name: str) -> str:
+        """The metric meant by `name`, with `auto` resolved by the task."""
+        if name != "auto":
+            return name
+        return "auc" if self.training.task == "binary" else "rmse"
+
+    @property
+    def served_name(self) -> str:
+        """The name under which the exported model is served."""
+        return self.export.name or self.name
+
+    def to_yaml(self) -> str:
+        """The resolved configuration as YAML that loads back to an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read and validate a run configuration.
+
+    Raises PipelineError with one line naming file and key, or FileNotFoundError.
+    """
+    path = find_config(path)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise PipelineError(f"{path}:{where} not valid YAML: {problem}") from error
+    if not isinstance(tree, dict):
+        raise PipelineError(f"{path}: expected a mapping of keys, got {type(tree).__name__}")
+    for override in overrides or []:
+        apply_override(tree, override)
+    return parse_config(tree, str(path))
+
+
+def find_config(path: str | Path) -> Path:
+    """A file by path, or one of the configurations that ship with the project by name."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    folder = Path(__file__).parent / "configs"
+    shipped = folder / f"{path.name.removesuffix('.yaml')}.yaml"
+    if len(path.parts) == 1 and shipped.is_file():
+        return shipped
+    names = sorted(item.stem for item in folder.glob("*.yaml"))
+    raise FileNotFoundError(f"no configuration {str(path)!r}{nearest(str(path), names)}")
+
+
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set one dotted key, as in `training.epochs=3`; the value is read as YAML."""
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise PipelineError(f"--set {override!r}: expected KEY=VALUE, as in training.epochs=3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PipelineError(f"--set {override!r}: the value is not valid YAML") from error
+    *parents, last = key.split(".")
+    node = tree
+    for depth, parent in enumerate(parents, start=1):
+        child = node.setdefault(parent, {})
+        if child is None:
+            child = node[parent] = {}
+        if not isinstance(child, dict):
+            raise PipelineError(
+                f"--set {override!r}: {'.'.join(parents[:depth])} is {child!r}, not a section"
+            )
+        node = child
+    node[last] = _number_or(value)
+
+
+def _number_or(value: Any) -> Any:
+    """YAML 1.1 reads `1e-3` as text; people mean a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _plain_numbers(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _plain_numbers(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain_numbers(value) for value in node]
+    if isinstance(node, str) and "e" in node.lower() and node[:1] in "0123456789.-+":
+        return _number_or(node)
+    return node
+
+
+def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
+    """Validate a tree; every mistake found is named in one line."""
+    try:
+        return RunConfig.model_validate(_plain_numbers(tree))
+    except pydantic.ValidationError as error:
+        problems = "; ".join(_describe(item) for item in error.errors())
+        raise PipelineError(f"{where}: {problems}") from error
+
+
+def _describe(problem: Any) -> str:
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key{nearest(location[-1], _keys_at(location[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{key}: missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{key}: {message}"
+    return f"{key}: {message}, got {problem['input']!r}"
+
+
+def _keys_at(location: list[str]) -> list[str]:
+    section: Any = RunConfig
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        candidates = getattr(annotation, "__args__", (annotation,))
+        section = next(item for item in candidates if hasattr(item, "model_fields"))
+    return list(section.model_fields)

@@ -1,0 +1,75 @@
+"""Predictions and metrics of a whole split."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipeline.config import DataConfig
+from pipeline.data import fits_in_memory
+from pipeline.metrics import Metrics
+
+if TYPE_CHECKING:
+    from preprocessing.prepared import PreparedDataset
+
+BATCH = 8192
+
+
+class Scorer:
+    """A model's compiled forward pass: logits (B,) of ids and values (B, P).
+
+    Not `model.predict`, whose fixed cost is many times that of a small batch.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        @tf.function(reduce_retracing=True)
+        def forward(ids: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+            logits = model({"ids": ids, "values": values}, training=False)
+            return tf.reshape(logits, [-1])
+
+        self._forward = forward
+
+    def __call__(self, ids: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Logits, float32 (B,)."""
+        return self._forward(tf.convert_to_tensor(ids), tf.convert_to_tensor(values)).numpy()
+
+
+class Split:
+    """One split, ready to be scored again and again (from memory where it fits)."""
+
+    def __init__(self, prepared: "PreparedDataset", name: str, data: DataConfig) -> None:
+        self.prepared = prepared
+        self.name = name
+        self.rows = prepared.manifest["splits"][name]["rows"]
+        self._arrays = prepared.arrays(name) if fits_in_memory(prepared, name, data) else None
+
+    def scored(self, scorer: Scorer) -> Iterator[tuple[np.ndarray, ...]]:
+        """Batches of (logits, labels 0/1, weights or None, groups or None)."""
+        if self._arrays is None:
+            yield from self._streamed(scorer)
+            return
+        arrays = self._arrays
+        for start in range(0, self.rows, BATCH):
+            part = slice(start, start + BATCH)
+            weights, groups = (
+                None if arrays.get(name) is None else arrays[name][part]
+                for name in ("weight", "group")
+            )
+            logits = scorer(arrays["ids"][part].astype(np.int32), arrays["values"][part])
+            yield logits, arrays["label"][part], weights, groups
+
+    def _streamed(self, scorer: Scorer) -> Iterator[tuple[np.ndarray, ...]]:
+        for inputs, labels, *weights in self.prepared.dataset(self.name, BATCH):
+            logits = scorer(tf.cast(inputs["ids"], tf.int32), inputs["values"])
+            yield logits, labels.numpy(), weights[0].numpy() if weights else None, None
+
+
+def evaluate_split(scorer: Scorer, split: Split, task: str) -> Metrics:
+    """Feed a whole split through the model into a Metrics accumulator."""
+    metrics = Metrics(task)
+    for logits, labels, weights, groups in split.scored(scorer):
+        signed = labels if task == "binary" else 2.0 * labels - 1.0
+        metrics.update(logits, signed, weights, groups)
+    return metrics

@@ -1,0 +1,113 @@
+"""The run directory: what a training run leaves behind, and how the other commands read it."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import RunConfig, load_config
+from pipeline.errors import PipelineError
+from pipeline.files import write_json, write_text
+
+if TYPE_CHECKING:
+    import keras
+    from preprocessing.prepared import PreparedDataset
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Paths of a run and its resolved configuration."""
+
+    directory: Path
+    config: RunConfig
+
+    @classmethod
+    def create(cls, config: RunConfig) -> "Run":
+        """Make the directory and write the resolved configuration."""
+        run = cls(config.run_directory, config)
+        run.directory.mkdir(parents=True, exist_ok=True)
+        write_text(run.directory / "config.yaml", config.to_yaml())
+        return run
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Run":
+        """Open an existing run; raises FileNotFoundError with a hint where there is none."""
+        directory = Path(directory)
+        path = directory / "config.yaml"
+        if not path.is_file():
+            raise FileNotFoundError(f"{directory}: not a run directory (no config.yaml)")
+        return cls(directory, load_config(path))
+
+    @property
+    def model_path(self) -> Path:
+        """The trained Keras model."""
+        return self.directory / "model.keras"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Directory of the resumable training states."""
+        return self.directory / "checkpoints"
+
+    @property
+    def plots(self) -> Path:
+        """Directory of the PNG plots."""
+        return self.directory / "plots"
+
+    def read_json(self, name: str, default: Any = None) -> Any:
+        """A JSON file of the run, or `default` where it does not exist."""
+        path = self.directory / name
+        if not path.is_file():
+            return default
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Replace a JSON file of the run."""
+        write_json(self.directory / name, value)
+
+    def update_metrics(self, **entries: Any) -> dict[str, Any]:
+        """Merge entries into metrics.json and return all of it."""
+        metrics = self.read_json("metrics.json", {})
+        metrics.update(entries)
+        self.write_json("metrics.json", metrics)
+        return metrics
+
+    def load_model(self) -> "keras.Model":
+        """The trained model."""
+        import keras
+
+        import models  # noqa: F401  (registers the classes that the file names)
+
+        if not self.model_path.is_file():
+            raise FileNotFoundError(
+                f"{self.directory}: no trained model; run `python -m pipeline train` first"
+            )
+        return keras.saving.load_model(self.model_path, compile=False)
+
+    def load_prepared(self, path: str | Path | None = None) -> "PreparedDataset":
+        """The prepared dataset the run was trained on; see `check_prepared`."""
+        prepared = load_prepared(path or prepared_path(self.config))
+        self.check_prepared(prepared)
+        return prepared
+
+    def check_prepared(self, prepared: "PreparedDataset") -> None:
+        """Raises PipelineError where the dataset is not the one the run was trained on."""
+        trained_on = self.read_json("dataset.json")
+        found = prepared.manifest
+        if trained_on and trained_on["content_hash"] != found["content_hash"]:
+            raise PipelineError(
+                f"{prepared.path}: not the dataset that {self.directory} was trained on "
+                f"({trained_on['name']}, content {trained_on['content_hash'][:12]}; found "
+                f"{found['name']}, {found['content_hash'][:12]}): prepare it again or train again"
+            )
+
+
+def load_prepared(path: str | Path) -> "PreparedDataset":
+    """Open a prepared dataset (imported late: it brings TensorFlow along)."""
+    from preprocessing.prepared import PreparedDataset
+
+    return PreparedDataset.load(path)
+
+
+def prepared_path(config: RunConfig) -> Path:
+    """Where the configuration's prepared dataset lives."""
+    return config.data.prepared or Path("data") / "prepared" / Path(config.data.spec).stem

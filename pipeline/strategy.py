@@ -1,0 +1,76 @@
+"""One device, several logical devices, or several workers."""
+
+import contextlib
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from pipeline.config import StrategyConfig
+from pipeline.errors import PipelineError
+
+
+class Strategy:
+    """The `tf.distribute` strategy of a run.
+
+    `mirrored` splits the CPU into logical devices (or takes the machine's GPUs); `multi_worker`
+    reads the cluster from TF_CONFIG, as TensorFlow does everywhere. Only the chief writes the run
+    directory; the workers all read the prepared dataset.
+    """
+
+    def __init__(self, config: StrategyConfig) -> None:
+        self._strategy: tf.distribute.Strategy | None = None
+        if config.name == "mirrored":
+            self._strategy = tf.distribute.MirroredStrategy(_logical_devices(config.devices))
+        elif config.name == "multi_worker":
+            self._strategy = tf.distribute.MultiWorkerMirroredStrategy()
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas share each batch."""
+        return self._strategy.num_replicas_in_sync if self._strategy else 1
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes files."""
+        if self._strategy is None:
+            return True
+        resolver = self._strategy.cluster_resolver
+        return resolver is None or not resolver.task_id
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Variables made inside are mirrored."""
+        with self._strategy.scope() if self._strategy else contextlib.nullcontext():
+            yield
+
+    def distribute(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        """The dataset with the sharding that keeps every global batch what one worker would see."""
+        if self._strategy is None:
+            return dataset
+        options = tf.data.Options()
+        # DATA: each global batch is cut into one part per worker. FILE would deal out files.
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.DATA
+        )
+        return dataset.with_options(options)
+
+
+def _logical_devices(count: int) -> list[str]:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        if len(gpus) < count:
+            raise PipelineError(
+                f"strategy.devices: {count} asked, the machine has {len(gpus)} GPUs"
+            )
+        return [f"/GPU:{index}" for index in range(count)]
+    cpus = tf.config.list_physical_devices("CPU")
+    try:
+        tf.config.set_logical_device_configuration(
+            cpus[0], [tf.config.LogicalDeviceConfiguration()] * count
+        )
+    except RuntimeError as error:
+        if len(tf.config.list_logical_devices("CPU")) < count:
+            raise PipelineError(
+                "strategy.devices must be set before TensorFlow starts in this process"
+            ) from error
+    return [f"/CPU:{index}" for index in range(count)]

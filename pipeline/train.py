@@ -1,0 +1,287 @@
+"""Training: `model.fit` with everything around it that a careful run needs.
+
+    trainer = Trainer(config)
+    result = trainer.train()
+
+Two runs of one configuration on one machine give the same weights bit for bit, and so does a run
+that was killed and resumed: the order of the examples, the dropout masks and the optimizer's state
+are all functions of the seed and the step.
+"""
+
+import contextlib
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+import keras
+from rich.console import Console
+
+import models
+from pipeline import callbacks as cb
+from pipeline import checkpoint
+from pipeline.checkpoint import CheckpointDirectory
+from pipeline.config import RunConfig
+from pipeline.data import TrainingData
+from pipeline.errors import PipelineError
+from pipeline.evaluate import Scorer, Split, evaluate_split
+from pipeline.metrics import SingleClassError
+from pipeline.optimizers import build_optimizer
+from pipeline.rundir import Run, load_prepared, prepared_path
+from pipeline.strategy import Strategy
+
+if TYPE_CHECKING:
+    from preprocessing.prepared import PreparedDataset
+
+
+@dataclasses.dataclass
+class TrainResult:
+    """What a training run came to."""
+
+    run: Run
+    model: keras.Model
+    metrics: dict[str, Any]
+    history: list[dict[str, float]]
+
+
+def build_model(config: RunConfig, prepared: "PreparedDataset") -> keras.Model:
+    """The configured model with its weights initialized from the seed."""
+    manifest = prepared.manifest
+    features = models.Features.from_fields(manifest["num_features"], manifest["fields"])
+    keras.utils.set_random_seed(config.seed)
+    return models.build(config.model.name, features, **config.model.arguments)
+
+
+class Trainer:
+    """One run, from its configuration to a trained model in the run directory.
+
+    Args:
+        config: the resolved configuration.
+        prepared: the dataset; loaded from the configuration where not given.
+        console: where progress goes.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        prepared: "PreparedDataset | None" = None,
+        console: Console | None = None,
+    ) -> None:
+        self.config = config
+        self.prepared = prepared or load_prepared(prepared_path(config))
+        self.console = console or Console(stderr=True)
+        self.strategy = Strategy(config.strategy)
+        if config.training.mixed_precision:
+            keras.mixed_precision.set_global_policy("mixed_bfloat16")
+
+    def train(self, resume: bool = False, extra_callbacks: Any = ()) -> TrainResult:
+        """Fit the model, restore its best weights, save it with its validation metrics.
+
+        Args:
+            resume: go on from the newest checkpoint.
+            extra_callbacks: further Keras callbacks, called before the checkpoint is written.
+        """
+        run = self._open(resume)
+        with self.strategy.scope():
+            model = self._compiled_model()
+        data = self._data()
+        fit = _Fit(self, run, model, data)
+        begun = time.perf_counter()
+        fit.run_epochs(resume, extra_callbacks)
+        seconds = time.perf_counter() - begun
+        fit.stopping.restore_best()
+        if self.strategy.is_chief:
+            _save_model(run, model)
+        metrics = {
+            "model": self.config.model.name,
+            "parameters": int(model.count_params()),
+            "training": {
+                "epochs": len(fit.history.rows),
+                "best_epoch": fit.stopping.best_epoch + 1,
+                "steps": fit.position.step,
+                "seconds": round(seconds, 3),
+            },
+            "validation": fit.validate(),
+        }
+        if self.strategy.is_chief:
+            metrics = run.update_metrics(**metrics)
+        return TrainResult(run, model, metrics, fit.history.rows)
+
+    def _open(self, resume: bool) -> Run:
+        manifest = self.prepared.manifest
+        if resume:
+            run = Run.load(self.config.run_directory)
+            run.check_prepared(self.prepared)
+            return run
+        run = Run.create(self.config)
+        for stale in ("metrics.json", "calibration.json", "history.csv", "model.keras"):
+            (run.directory / stale).unlink(missing_ok=True)
+        CheckpointDirectory(run.checkpoints).clear()
+        run.write_json(
+            "dataset.json",
+            {"path": str(self.prepared.path)}
+            | {key: manifest[key] for key in ("name", "content_hash", "num_features")}
+            | {"fields": [field["name"] for field in manifest["fields"]]},
+        )
+        return run
+
+    def _compiled_model(self) -> keras.Model:
+        config = self.config
+        model = build_model(config, self.prepared)
+        if config.training.init_from:
+            from pipeline.transfer import copy_by_token
+
+            copied = copy_by_token(Run.load(config.training.init_from), model, self.prepared)
+            self.console.print(f"copied {copied} from {config.training.init_from}")
+        optimizer = build_optimizer(config.optimizer)
+        if config.training.mixed_precision:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        binary = config.training.task == "binary"
+        model.compile(
+            optimizer=optimizer,
+            loss=keras.losses.BinaryCrossentropy(from_logits=True)
+            if binary
+            else keras.losses.MeanSquaredError(),
+            jit_compile=config.training.jit_compile,
+            steps_per_execution=config.training.steps_per_execution,
+        )
+        optimizer.build(model.trainable_variables)
+        return model
+
+    def _data(self) -> TrainingData:
+        config = self.config
+        return TrainingData(
+            self.prepared,
+            config.training.batch_size,
+            config.seed,
+            config.data,
+            shuffle=config.training.shuffle,
+            signed_labels=config.training.task == "regression",
+            # Replicas share a batch evenly, or their losses would not average to the batch's.
+            drop_remainder=self.strategy.replicas > 1,
+        )
+
+
+class _Fit:
+    """The callbacks of one training run, and the calls of `model.fit`."""
+
+    def __init__(self, trainer: Trainer, run: Run, model: keras.Model, data: TrainingData) -> None:
+        config = trainer.config
+        training = config.training
+        self.trainer, self.run, self.model, self.data = trainer, run, model, data
+        self.epochs = training.epochs
+        self.scorer = Scorer(model)
+        self.split = Split(trainer.prepared, "validation", config.data)
+        self.position = cb.Position(data.steps_per_epoch)
+        self.directory = CheckpointDirectory(run.checkpoints, training.checkpoint.keep)
+        stop = training.early_stopping
+        self.stopping = cb.EarlyStopping(
+            run.checkpoints / "best.npz",
+            config.metric(stop.metric if stop else "auto"),
+            stop.patience if stop else None,
+            stop.min_delta if stop else 0.0,
+        )
+        self.stopping.set_model(model)  # also where nothing is left to fit
+        self.history = cb.HistoryCsv(run.directory / "history.csv")
+        self.stateful: dict[str, cb.StatefulCallback] = {
+            "early_stopping": self.stopping,
+            "history": self.history,
+        }
+        if training.reduce_lr:
+            reduce = training.reduce_lr
+            self.stateful["reduce_lr"] = cb.ReduceLearningRate(
+                config.metric(reduce.metric),
+                reduce.factor,
+                reduce.patience,
+                reduce.min_delta,
+                reduce.minimum,
+            )
+
+    def validate(self) -> dict[str, float]:
+        """Metrics of the validation split; names the split where it has one class only."""
+        try:
+            task = self.trainer.config.training.task
+            return evaluate_split(self.scorer, self.split, task).result()
+        except SingleClassError as error:
+            where = self.trainer.prepared.path
+            raise PipelineError(f"validation split of {where}: {error}") from error
+
+    def _evaluate(self) -> dict[str, float]:
+        skipped = ("rows", "label_rate", "groups")
+        return {k: v for k, v in self.validate().items() if k not in skipped}
+
+    def run_epochs(self, resume: bool, extra_callbacks: Any) -> None:
+        """All epochs, or those left after the newest checkpoint."""
+        restored = self._resume() if resume else None
+        steps, done = self.data.steps_per_epoch, self.position.step
+        if restored is not None and (restored["finished"] or done >= steps * self.epochs):
+            self.trainer.console.print("training had ended; nothing left to do")
+            return
+        progress = cb.Progress(
+            self.trainer.console, self.position, self.epochs, self.data.batch_size
+        )
+        calls = self._callbacks(progress, restored, extra_callbacks)
+        with contextlib.closing(progress):
+            epoch, begun = divmod(done, steps)
+            if begun:
+                # The rest of the epoch that was cut has fewer steps than `fit` allows to vary.
+                self._fit(calls, epoch, epoch + 1, steps - begun)
+                epoch += 1
+            if epoch < self.epochs and not self.model.stop_training:
+                self._fit(calls, epoch, self.epochs, steps)
+
+    def _fit(self, calls: list[Any], epoch: int, epochs: int, steps: int) -> None:
+        first = self.position.step
+        self.model.fit(
+            self.trainer.strategy.distribute(self.data.dataset(first, epochs)),
+            initial_epoch=epoch,
+            epochs=epochs,
+            steps_per_epoch=steps,
+            callbacks=calls,
+            shuffle=False,  # the dataset has its own order
+            verbose=0,
+        )
+
+    def _callbacks(
+        self, progress: cb.Progress, restored: dict[str, Any] | None, extra: Any
+    ) -> list[keras.callbacks.Callback]:
+        training, config = self.trainer.config.training, self.trainer.config
+        calls: list[keras.callbacks.Callback] = [
+            self.position,
+            cb.NanStop(self.run.checkpoints, self.position),
+            cb.Validation(self._evaluate, self.data.rows),
+        ]
+        if training.warmup_steps:
+            rate = config.optimizer.learning_rate
+            calls.append(cb.WarmUp(training.warmup_steps, rate, self.position))
+        if restored is not None:
+            calls.append(cb.RestoreMetrics(restored["metrics"]))
+        calls += [*self.stateful.values(), progress, *extra]
+        if self.trainer.strategy.is_chief:
+            if training.tensorboard:
+                calls.append(cb.TensorBoardScalars(self.run.directory / "tensorboard"))
+            every = training.checkpoint.every_steps
+            calls.append(cb.Checkpointing(self.directory, self.position, self.stateful, every))
+        return calls
+
+    def _resume(self) -> dict[str, Any] | None:
+        """Restore the newest checkpoint; None where there is none yet."""
+        paths = self.directory.paths()
+        if not paths:
+            self.trainer.console.print("no checkpoint yet; training from the start")
+            return None
+        state = checkpoint.restore(paths[-1], checkpoint.training_variables(self.model))
+        for name, item in self.stateful.items():
+            item.set_state(state["callbacks"][name])
+        self.position.step = state["step"]
+        state["metrics"] = [
+            keras.ops.convert_to_numpy(variable) for variable in self.model.metrics_variables
+        ]
+        self.trainer.console.print(f"resumed at step {state['step']} from {paths[-1].name}")
+        return state
+
+
+def _save_model(run: Run, model: keras.Model) -> None:
+    from pipeline.files import replacing
+
+    with replacing(run.model_path) as aside:
+        model.save(aside)

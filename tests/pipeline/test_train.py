@@ -1,0 +1,274 @@
+import csv
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from rich.console import Console
+
+from pipeline.checkpoint import CheckpointDirectory, restore, training_variables
+from pipeline.config import parse_config
+from pipeline.data import TrainingData
+from pipeline.errors import PipelineError
+from pipeline.evaluate import Scorer
+from pipeline.rundir import Run
+from pipeline.train import Trainer
+from tests.pipeline.support import MemoryPrepared, run_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def train(output, prepared=None, resume=False, **sections):
+    config = run_config(output, **sections)
+    console = Console(quiet=True)
+    return Trainer(config, prepared or MemoryPrepared(), console).train(resume=resume)
+
+
+def worker(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tests.pipeline.train_worker", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def weights(run_directory):
+    model = Run.load(run_directory).load_model()
+    return [keras.ops.convert_to_numpy(variable) for variable in model.weights]
+
+
+def assert_bit_equal(first, second):
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("run") / "run")
+
+
+def test_learns_and_leaves_a_whole_run_directory(trained):
+    directory = trained.run.directory
+    assert trained.metrics["validation"]["auc"] > 0.75
+    for name in ("config.yaml", "model.keras", "history.csv", "metrics.json", "dataset.json"):
+        assert (directory / name).is_file()
+    with (directory / "history.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == trained.metrics["training"]["epochs"]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    again = Run.load(directory)
+    assert again.config == trained.run.config
+    part = MemoryPrepared().arrays("test")
+    scorer, loaded = Scorer(trained.model), Scorer(again.load_model())
+    expected = scorer(part["ids"], part["values"])
+    np.testing.assert_array_equal(loaded(part["ids"], part["values"]), expected)
+
+
+def test_best_weights_are_kept(tmp_path):
+    result = train(
+        tmp_path / "r",
+        optimizer={"learning_rate": 0.3},
+        training={"epochs": 6, "early_stopping": {"metric": "logloss", "patience": 2}},
+    )
+    losses = [row["val_logloss"] for row in result.history]
+    assert result.metrics["training"]["best_epoch"] == int(np.argmin(losses)) + 1
+    assert result.metrics["validation"]["logloss"] == pytest.approx(min(losses), abs=1e-9)
+    assert len(losses) < 6 or losses[-1] > min(losses)
+
+
+def test_two_runs_are_equal_bit_for_bit_and_another_seed_differs(tmp_path):
+    first = train(tmp_path / "a", model={"name": "afm", "dropout": 0.3})
+    second = train(tmp_path / "b", model={"name": "afm", "dropout": 0.3})
+    assert_bit_equal(weights(first.run.directory), weights(second.run.directory))
+    other = train(tmp_path / "c", model={"name": "afm", "dropout": 0.3}, seed=6)
+    pairs = zip(weights(first.run.directory), weights(other.run.directory), strict=True)
+    assert any(not np.array_equal(one, two) for one, two in pairs)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    runs = {}
+    for disk in (False, True):
+        done = worker(folder / str(disk), *(["--disk"] if disk else []))
+        assert done.returncode == 0, done.stderr
+        runs[disk] = folder / str(disk)
+    return runs
+
+
+# 10 steps an epoch, a checkpoint every 4: the kill comes within the second and the third epoch.
+@pytest.mark.parametrize(("kill_at", "disk"), [(17, False), (26, True)])
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, uninterrupted, kill_at, disk):
+    flags = ["--disk"] if disk else []
+    killed = worker(tmp_path / "run", "--kill-at", kill_at, *flags)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "run" / "model.keras").exists()
+    resumed = worker(tmp_path / "run", "--resume", *flags)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resumed at step {kill_at // 10 * 10 + kill_at % 10 // 4 * 4}" in resumed.stderr
+    whole = uninterrupted[disk]
+    assert_bit_equal(weights(tmp_path / "run"), weights(whole))
+    timings = ("seconds", "examples_per_second")
+    with (tmp_path / "run/history.csv").open() as a, (whole / "history.csv").open() as b:
+        for one, other in zip(csv.DictReader(a), csv.DictReader(b), strict=True):
+            for name in one:
+                assert name in timings or one[name] == other[name], name
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    first = train(tmp_path / "r")
+    before = weights(tmp_path / "r")
+    second = train(tmp_path / "r", resume=True)
+    assert second.metrics["training"]["steps"] == first.metrics["training"]["steps"]
+    assert_bit_equal(before, weights(tmp_path / "r"))
+
+
+def test_resuming_before_the_first_checkpoint_starts_over(tmp_path):
+    first = train(tmp_path / "a")
+    Run.create(run_config(tmp_path / "b"))
+    second = train(tmp_path / "b", resume=True)
+    assert second.metrics["training"]["steps"] == first.metrics["training"]["steps"]
+    assert_bit_equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_resume_refuses_another_dataset(tmp_path):
+    train(tmp_path / "r", training={"epochs": 1})
+    with pytest.raises(PipelineError, match="not the dataset that"):
+        train(tmp_path / "r", prepared=MemoryPrepared(seed=1), resume=True)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_dataset_begins_at_any_step(in_memory):
+    config = run_config(Path("unused"), data={"in_memory": in_memory})
+    data = TrainingData(MemoryPrepared(), 128, 3, config.data)
+    batches = [x["ids"].numpy() for x, _ in data.dataset(0, 2)]
+    assert len(batches) == 2 * data.steps_per_epoch == 20
+    for first in (3, 10, 14):
+        later = [x["ids"].numpy() for x, _ in data.dataset(first, 2)]
+        assert_bit_equal(later, batches[first:])
+    epochs = np.concatenate(batches[:10]), np.concatenate(batches[10:])
+    assert not np.array_equal(*epochs)
+    everything = MemoryPrepared().arrays("train")["ids"]
+    for epoch in epochs:
+        np.testing.assert_array_equal(
+            epoch[np.lexsort(epoch.T)], everything[np.lexsort(everything.T)]
+        )
+
+
+def test_nan_loss_stops_at_its_step_and_keeps_the_checkpoint(tmp_path):
+    prepared = MemoryPrepared()
+    config = run_config(
+        tmp_path / "r", training={"shuffle": False, "checkpoint": {"every_steps": 2}}
+    )
+    prepared.arrays("train")["values"][128 * 4 + 7] = np.nan
+    with pytest.raises(PipelineError, match=r"step 5 \(epoch 1, batch 5\).*step-000000004.npz"):
+        Trainer(config, prepared, Console(quiet=True)).train()
+    trainer = Trainer(config, prepared, Console(quiet=True))
+    model = trainer._compiled_model()
+    path = CheckpointDirectory(tmp_path / "r" / "checkpoints").paths()[-1]
+    assert restore(path, training_variables(model))["step"] == 4
+    assert all(np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in model.variables)
+
+
+def test_single_class_validation_is_named(tmp_path):
+    prepared = MemoryPrepared()
+    prepared.arrays("validation")["label"][:] = 0
+    with pytest.raises(PipelineError, match=r"validation split of .* labels are 0"):
+        train(tmp_path / "r", prepared)
+
+
+@pytest.mark.parametrize(
+    ("sections", "part"),
+    [
+        ({"model": {"name": "afn+x"}}, "unknown model"),
+        ({"model": {"attention": 3}}, "'attention'"),
+        ({"optimizer": {"name": "adan"}}, "'adam'"),
+        ({"optimizer": {"beta1": 0.9}}, "'beta_1'"),
+        (
+            {"training": {"early_stopping": {"metric": "calibration_error"}, "task": "regression"}},
+            "gives no 'calibration_error'",
+        ),
+    ],
+)
+def test_wrong_names_are_one_line(tmp_path, sections, part):
+    with pytest.raises(ValueError, match=part) as caught:
+        train(tmp_path / "r", **sections)
+    assert "\n" not in str(caught.value)
+
+
+def test_regression_uses_signed_labels(tmp_path):
+    result = train(tmp_path / "r", training={"task": "regression", "epochs": 4})
+    assert result.metrics["validation"]["rmse"] < 0.9
+    part = MemoryPrepared().arrays("validation")
+    predictions = Scorer(result.model)(part["ids"], part["values"])
+    signed = 2 * part["label"] - 1
+    expected = np.sqrt(np.mean((np.clip(predictions, -1, 1) - signed) ** 2))
+    assert result.metrics["validation"]["rmse"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_learning_rate_warms_up_and_falls_on_a_plateau(tmp_path):
+    rates = []
+
+    class Record(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            rates.append(float(self.model.optimizer.learning_rate))
+
+    config = run_config(
+        tmp_path / "r",
+        optimizer={"learning_rate": 0.4},
+        training={
+            "epochs": 4,
+            "warmup_steps": 4,
+            "early_stopping": None,
+            "reduce_lr": {"metric": "logloss", "factor": 0.5, "min_delta": 10.0},
+        },
+    )
+    Trainer(config, MemoryPrepared(), Console(quiet=True)).train(extra_callbacks=[Record()])
+    np.testing.assert_allclose(rates[:6], [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rtol=1e-6)
+    # The first epoch sets the best; none improves on it by 10, so each further one halves.
+    np.testing.assert_allclose(rates[10::10], [0.4, 0.2, 0.1], rtol=1e-6)
+
+
+def test_tensorboard_log_holds_the_history(tmp_path):
+    import tensorflow as tf
+
+    result = train(tmp_path / "r", training={"epochs": 2, "tensorboard": True})
+    (events,) = (tmp_path / "r/tensorboard").glob("events*")
+    found = {}
+    for event in tf.compat.v1.train.summary_iterator(str(events)):
+        for value in event.summary.value:
+            found[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
+    assert found["validation/auc", 2] == pytest.approx(result.history[1]["val_auc"], rel=1e-6)
+    assert found["train/loss", 1] == pytest.approx(result.history[0]["loss"], rel=1e-6)
+
+
+def test_full_disk_leaves_the_older_checkpoint(tmp_path, monkeypatch):
+    from pipeline import checkpoint
+
+    written = np.savez
+    calls = []
+
+    def full(path, **arrays):
+        calls.append(path)
+        if len(calls) > 3:
+            Path(path).write_bytes(b"cut")
+            raise OSError(28, "No space left on device")
+        written(path, **arrays)
+
+    monkeypatch.setattr(checkpoint.np, "savez", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(tmp_path / "r")
+    directory = tmp_path / "r" / "checkpoints"
+    assert [path.name for path in CheckpointDirectory(directory).paths()]
+    assert all(np.load(path) for path in directory.glob("*.npz"))
+
+
+def test_unknown_configuration_name_of_a_shipped_file():
+    with pytest.raises(PipelineError, match="unknown key"):
+        parse_config({"name": "a", "data": {"spec": "x", "paths": 1}, "model": {"name": "fm"}}, "t")

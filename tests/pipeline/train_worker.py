@@ -1,0 +1,55 @@
+"""Trains the tiny run in a process of its own; the tests kill it or compare its weights.
+
+python -m tests.pipeline.train_worker OUTPUT [--resume] [--kill-at STEP] [--model NAME] [--disk]
+"""
+
+import argparse
+import os
+import signal
+from pathlib import Path
+
+import keras
+
+
+class KillAt(keras.callbacks.Callback):
+    """SIGKILL to this very process after so many batches: no handler, no clean-up."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._left = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._left -= 1
+        if not self._left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--kill-at", type=int)
+    parser.add_argument("--model", default="afm")
+    parser.add_argument("--disk", action="store_true")
+    arguments = parser.parse_args()
+
+    from pipeline.train import Trainer
+    from tests.pipeline.support import MemoryPrepared, run_config
+
+    config = run_config(
+        arguments.output,
+        model={"name": arguments.model, "dropout": 0.3},
+        data={"in_memory": not arguments.disk},
+        training={
+            "epochs": 3,
+            "warmup_steps": 13,
+            "checkpoint": {"every_steps": 4},
+            "reduce_lr": {"metric": "logloss", "patience": 1},
+        },
+    )
+    extra = [KillAt(arguments.kill_at)] if arguments.kill_at else []
+    Trainer(config, MemoryPrepared()).train(resume=arguments.resume, extra_callbacks=extra)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m serving.embedded`."""
+
+from serving.embedded.command import main
+
+raise SystemExit(main())

@@ -1,0 +1,49 @@
+"""Makes a servable of a version directory: load, batching queues, warm-up."""
+
+import logging
+from pathlib import Path
+
+from serving.embedded import warmup
+from serving.embedded.engine import SavedModel
+from serving.embedded.metrics import Metrics
+from serving.embedded.options import ServerOptions
+from serving.embedded.servable import BatchRunner, Servable
+
+logger = logging.getLogger(__name__)
+
+
+class ServableLoader:
+    """Loads versions; one object serves all models of a server.
+
+    Args:
+        options: the server's settings.
+        metrics: run times and warm-up counts go here.
+    """
+
+    def __init__(self, options: ServerOptions, metrics: Metrics):
+        self._options = options
+        self._metrics = metrics
+
+    def load(self, name: str, version: int, path: Path) -> Servable:
+        """A servable that is ready to answer.
+
+        Raises:
+            ServingError: why the version cannot be served; nothing is left behind.
+        """
+        model = SavedModel(path, self._options.tags, self._options.session)
+        servable = Servable(name, version, model, on_run=self._observe)
+        try:
+            servable.batcher = self._batcher(servable)
+            if self._options.warmup:
+                count = warmup.replay(servable, self._options.warmup_iterations, self._metrics)
+                logger.info("Replayed %d warm-up records of {%s %d}", count, name, version)
+        except Exception:
+            servable.close()
+            raise
+        return servable
+
+    def _observe(self, model: str, api: str, seconds: float) -> None:
+        self._metrics.runtime_latency.observe(model, api, "TF1", amount=seconds * 1e6)
+
+    def _batcher(self, servable: Servable) -> BatchRunner | None:
+        return None

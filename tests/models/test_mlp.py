@@ -26,7 +26,8 @@ def mlp_twin(mlp, x):
 
 
 def _dense(layer, x):
-    return x @ layer.kernel.numpy() + layer.bias.numpy()
+    product = x @ layer.kernel.numpy()
+    return product if layer.bias is None else product + layer.bias.numpy()
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

@@ -21,14 +21,25 @@ ADDITIVE = [
     "ffm",
     "fm",
     "fwfm",
+    "graphfm",
+    "graphfm-i",
+    "graphfm-m",
+    "graphfm-s",
     "hofm",
+    "lr",
 ]
 
 # Models in which no field has weights of its own: permuting fields changes nothing.
 SYMMETRIC = [
     "afm",
     "fm",
+    "graphfm",
+    "graphfm-i",
+    "graphfm-m",
+    "graphfm-s",
     "hofm",
+    "lr",
+    "nfm",
 ]
 
 

@@ -35,10 +35,15 @@ def check_layer(
     _check_save_and_reload(layer, inputs, tmp_path)
 
 
-def assert_finite_gradients(layer: Any, inputs: tuple[Any, ...], **call: Any) -> None:
-    """Every trainable weight and no NaN or infinity in the gradient of the summed square."""
+def assert_finite_gradients(
+    layer: Any,
+    inputs: tuple[Any, ...],
+    loss_of: Callable[[tf.Tensor], tf.Tensor] = tf.square,
+    **call: Any,
+) -> None:
+    """Every trainable weight and no NaN or infinity in the gradient of the sum of `loss_of`."""
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(tf.square(tf.cast(_first(layer(*inputs, **call)), tf.float32)))
+        loss = tf.reduce_sum(loss_of(tf.cast(_first(layer(*inputs, **call)), tf.float32)))
     gradients = tape.gradient(loss, layer.trainable_weights)
     assert np.isfinite(loss.numpy())
     for weight, gradient in zip(layer.trainable_weights, gradients, strict=True):

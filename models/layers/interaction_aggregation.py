@@ -1,0 +1,138 @@
+"""GraphFM's interaction aggregation: multi-head attention over the interactions kept."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from models.layers.masked_softmax import masked_softmax
+
+
+@keras.saving.register_keras_serializable(package="ctr")
+class InteractionAggregation(keras.layers.Layer):
+    """Updates each field by its interactions with the fields it keeps (GraphFM, eq. 10-13).
+
+        c_ij = LeakyReLU(a . (e_i * e_j)),    alpha_i = softmax of c_ij over the fields kept,
+        e'_i = ReLU(sum_j alpha_ij p_ij W_a (e_i * e_j)),    the H heads concatenated
+
+    The nonlinearity of eq. 12 is ReLU (reading 28), the slope of LeakyReLU 0.2 (reading 29); the
+    softmax runs over the kept fields only (reading 31) and p multiplies the message (reading 32).
+    In products of matrices the sum is W_a (e_i * ((alpha p) E)_i), so that nothing of shape
+    (B, F, F, D) is built.
+
+    Args:
+        units: width of the output, all heads together.
+        num_heads: H; divides `units`.
+        interact: False aggregates the neighbours' own vectors, W_a e_j, with the same alpha and
+            p: GraphFM(-I) (reading 34).
+        dropout: rate on the weights alpha p, in training.
+
+    Raises:
+        ValueError: `units` is not a positive multiple of `num_heads`.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        num_heads: int = 1,
+        interact: bool = True,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if num_heads < 1 or units < 1 or units % num_heads:
+            raise ValueError(f"units must be a multiple of num_heads, got {units} and {num_heads}")
+        self.units = units
+        self.num_heads = num_heads
+        self.interact = interact
+        self.dropout = dropout
+        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def build(self, vectors_shape: tuple[int | None, ...], **_: Any) -> None:
+        _, self.num_fields, dim = vectors_shape
+        self.query = self.add_weight(
+            name="query", shape=(dim, self.num_heads), initializer="glorot_uniform"
+        )
+        self.kernel = self.add_weight(
+            name="kernel", shape=(dim, self.units), initializer="glorot_uniform"
+        )
+        self.built = True
+
+    def weights_by_head(self, vectors: Any, edges: Any = None, kept: Any = None) -> Any:
+        """alpha_ij p_ij of each head, (B, H, F, F); arguments as of `call`."""
+        scores = self._products(ops.expand_dims(vectors, 1) * self._head_queries(), vectors)
+        scores = ops.leaky_relu(scores, negative_slope=0.2)
+        weights = masked_softmax(scores, None if kept is None else ops.expand_dims(kept, 1))
+        return weights if edges is None else weights * ops.expand_dims(edges, 1)
+
+    def call(
+        self, vectors: Any, edges: Any = None, kept: Any = None, training: bool | None = None
+    ) -> Any:
+        """Maps the fields' vectors (B, F, D) to their updates (B, F, units).
+
+        Args:
+            vectors: e, (B, F, D).
+            edges: p, (B, F, F); None for 1 everywhere.
+            kept: which fields j each field i keeps, bool (B, F, F); None for all.
+            training: whether dropout acts.
+        """
+        weights = self.drop(self.weights_by_head(vectors, edges, kept), training=training)
+        return ops.relu(self._messages(vectors, weights))
+
+    def contributions(self, vectors: Any, output: Any, edges: Any = None, kept: Any = None) -> Any:
+        """What each interaction adds to sum_i e'_i . output, (B, F, F), exactly.
+
+        ReLU passes a sum of messages or stops it; where it passes, each message keeps its share.
+
+        Args:
+            vectors: e, (B, F, D).
+            output: the vector (units,) the updates are projected on.
+            edges: as of `call`.
+            kept: as of `call`.
+        """
+        weights = self.weights_by_head(vectors, edges, kept)
+        messages = self._messages(vectors, weights)
+        passed = ops.cast(ops.greater(messages, 0), messages.dtype) * output
+        passed = ops.reshape(passed, (-1, self.num_fields, self.num_heads, self._head_size))
+        towards = ops.einsum("bfhu,dhu->bhfd", passed, self._head_kernel())
+        if self.interact:
+            towards = towards * ops.expand_dims(vectors, 1)
+        return ops.sum(weights * self._products(towards, vectors), axis=1)
+
+    @property
+    def _head_size(self) -> int:
+        return self.units // self.num_heads
+
+    def _head_queries(self) -> Any:
+        """a of each head, (H, 1, D)."""
+        return ops.expand_dims(ops.transpose(self.query), 1)
+
+    def _head_kernel(self) -> Any:
+        """W_a of each head, (D, H, units / H)."""
+        return ops.reshape(self.kernel, (-1, self.num_heads, self._head_size))
+
+    def _products(self, left: Any, vectors: Any) -> Any:
+        """left_i . e_j for each head: (B, H, F, D) and (B, F, D) to (B, H, F, F)."""
+        fields, dim = vectors.shape[1:]
+        flat = ops.reshape(left, (-1, self.num_heads * fields, dim))
+        products = ops.matmul(flat, ops.swapaxes(vectors, 1, 2))
+        return ops.reshape(products, (-1, self.num_heads, fields, fields))
+
+    def _messages(self, vectors: Any, weights: Any) -> Any:
+        """The sum inside ReLU, (B, F, units), of weights (B, H, F, F)."""
+        fields, dim = vectors.shape[1:]
+        flat = ops.reshape(weights, (-1, self.num_heads * fields, fields))
+        gathered = ops.reshape(ops.matmul(flat, vectors), (-1, self.num_heads, fields, dim))
+        if self.interact:
+            gathered = gathered * ops.expand_dims(vectors, 1)
+        messages = ops.einsum("bhfd,dhu->bfhu", gathered, self._head_kernel())
+        return ops.reshape(messages, (-1, fields, self.units))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "num_heads": self.num_heads,
+            "interact": self.interact,
+            "dropout": self.dropout,
+        }

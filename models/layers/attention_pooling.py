@@ -23,6 +23,7 @@ class AttentionPooling(keras.layers.Layer):
         l2: coefficient of ||W||^2, added to the loss as it is (reading 4).
         temperature: tau; 1 for AFM, larger is flatter (Hong et al. 2019, eq. 5; reading 11).
         activation: of the attention network (reading 15).
+        use_bias: whether b exists; InterHAt has none (reading 39).
 
     Raises:
         ValueError: `attention_dim` below 1 or a temperature that is not positive.
@@ -35,6 +36,7 @@ class AttentionPooling(keras.layers.Layer):
         l2: float = 0.0,
         temperature: float = 1.0,
         activation: str = "relu",
+        use_bias: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -47,10 +49,12 @@ class AttentionPooling(keras.layers.Layer):
         self.l2 = l2
         self.temperature = temperature
         self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
         self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.hidden = keras.layers.Dense(
             attention_dim,
             activation=self.activation,
+            use_bias=use_bias,
             kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
             dtype=self.dtype_policy,
             name="hidden",
@@ -94,4 +98,5 @@ class AttentionPooling(keras.layers.Layer):
             "l2": self.l2,
             "temperature": self.temperature,
             "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
         }

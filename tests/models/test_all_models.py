@@ -17,7 +17,10 @@ ADDITIVE = [
     "afm",
     "aoaffm",
     "aoafm",
+    "crossnet",
+    "crossnetv2",
     "da-hofm-lin",
+    "fa-ifm",
     "ffm",
     "fm",
     "fwfm",
@@ -26,12 +29,17 @@ ADDITIVE = [
     "graphfm-m",
     "graphfm-s",
     "hofm",
+    "ia-ifm",
+    "ifm",
+    "ifm-",
+    "ifm-sampling",
     "lr",
 ]
 
 # Models in which no field has weights of its own: permuting fields changes nothing.
 SYMMETRIC = [
     "afm",
+    "fa-ifm",
     "fm",
     "graphfm",
     "graphfm-i",

@@ -1,0 +1,206 @@
+"""The end of a job: add up, check, compare with the graph, name the files, write the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from preprocessing.errors import PrepareError
+from preprocessing.layout import Layout, served_columns
+from preprocessing.prepared import FORMAT_VERSION, MANIFEST, RawTransform
+from preprocessing.schema import SPLITS, DatasetSpec
+from preprocessing.sources import Block
+from preprocessing.spans import Span
+from preprocessing.stages import report_path
+
+_PACKAGES = ("tensorflow", "tensorflow-transform", "apache-beam", "pyarrow", "numpy")
+
+
+def reports(work: Path, stage: str, blocks: int) -> list[dict[str, Any]]:
+    """A stage's report on every block. Raises PrepareError if one is missing."""
+    found = []
+    for number in range(blocks):
+        path = report_path(work, stage, number)
+        if not path.is_file():
+            raise PrepareError(
+                f"stage '{stage}' left no report on block {number}: a worker was lost"
+            )
+        found.append(json.loads(path.read_text(encoding="utf-8")))
+    return found
+
+
+def total(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The counters of all blocks together."""
+    dropped: dict[str, int] = {}
+    for report in found:
+        for reason, count in report["dropped"].items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    return {
+        "rows_in": sum(r["rows_in"] for r in found),
+        "rows_out": sum(sum(r["kept"]) for r in found),
+        "rejected": sum(r["rejected"] for r in found),
+        "dropped": dict(sorted(dropped.items())),
+    }
+
+
+def check_rejected(spec: DatasetSpec, work: Path, blocks: int, stage: str) -> None:
+    """Raises PrepareError if too many rows are bad, or if no training row is left."""
+    found = reports(work, stage, blocks)
+    counters = total(found)
+    rows, bad = counters["rows_in"], counters["rejected"]
+    examples = [text for report in found for text in report["examples"]]
+    if bad > spec.max_rejected * rows:
+        raise PrepareError(
+            f"{bad:,} of {rows:,} rows rejected, more than max_rejected"
+            f" {spec.max_rejected:.2%}; first: {examples[0]}"
+        )
+    if not sum(report["kept"][0] for report in found):
+        raise PrepareError(f"no training row among {rows:,} rows (dropped: {counters['dropped']})")
+
+
+def _check_sums(count: list[dict[str, Any]], write: list[dict[str, Any]]) -> dict[str, Any]:
+    counters = total(write)
+    out = counters["rows_out"] + counters["rejected"] + sum(counters["dropped"].values())
+    if counters["rows_in"] != out:
+        raise PrepareError(f"rows were lost: {counters}")
+    for a, b in zip(count, write, strict=True):
+        if any(a[k] != b[k] for k in ("rows_in", "kept", "positives", "rejected", "dropped")):
+            raise PrepareError("the input changed while the job was reading it: run it again")
+    return counters
+
+
+def compare_with_graph(spec: DatasetSpec, folder: Path, work: Path) -> int:
+    """Runs the graph on the sampled rows; raises PrepareError unless it gives what was written."""
+    transform, checked = None, 0
+    for path in sorted(work.glob("sample-*.parquet")):
+        if transform is None:
+            transform = graph_of(spec, folder)
+        table, written = pq.read_table(path), np.load(path.with_suffix(".npz"))
+        got = transform(tensors_of(table))
+        if not (got["ids"].numpy() == written["ids"]).all():
+            raise PrepareError("the serving graph gives other ids than were written: not published")
+        np_values = got["values"].numpy()
+        if not np.allclose(np_values, written["values"], rtol=1e-6, atol=1e-7):
+            raise PrepareError("the serving graph gives other values than were written")
+        checked += table.num_rows
+    return checked
+
+
+def tensors_of(table: Any) -> dict[str, np.ndarray]:
+    """Arrow columns of served names as what the graph takes: bytes, float32 with NaN."""
+    columns = {}
+    for name in table.column_names:
+        values = table[name].to_numpy(zero_copy_only=False)
+        if values.dtype == object:
+            columns[name] = np.array([str(v).encode() for v in values], object)
+        else:
+            columns[name] = values.astype(np.float32)
+    return columns
+
+
+def graph_of(spec: DatasetSpec, folder: Path) -> RawTransform:
+    """The saved TFT graph of a dataset folder."""
+    return RawTransform(folder / "transform_fn", columns_of(spec), Layout.of(spec).num_positions)
+
+
+def columns_of(spec: DatasetSpec) -> list[dict[str, str]]:
+    """The manifest's `columns`: raw serving inputs."""
+    return [{"name": n, "dtype": kind} for n, (_, kind) in served_columns(spec).items()]
+
+
+def _name_files(folder: Path, work: Path) -> dict[str, list[str]]:
+    named: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for split in SPLITS:
+        for suffix, home in ((".tfrecord.gz", folder), (".parquet", folder / "raw")):
+            parts = sorted(work.glob(f"{split}-?????{suffix}"))
+            for i, part in enumerate(parts):
+                home.mkdir(exist_ok=True)
+                final = home / f"{split}-{i:05d}-of-{len(parts):05d}{suffix}"
+                part.rename(final)
+                if home == folder:
+                    named[split].append(final.name)
+    rejected = sorted(work.glob("rejected-*.jsonl"))
+    for part in rejected:
+        (folder / "rejected").mkdir(exist_ok=True)
+        part.rename(folder / "rejected" / part.name)
+    return named
+
+
+def _fields(spec: DatasetSpec, vocabulary: Any) -> list[dict[str, Any]]:
+    owners = np.bincount(vocabulary["field"].to_numpy(), minlength=len(spec.fields))
+    fields = []
+    for slot in Layout.of(spec).slots:
+        kind = slot.field.kind if slot.field.kind in ("multivalued", "numeric") else "categorical"
+        if kind == "numeric" and not slot.numeric:
+            kind = "categorical"
+        fields.append(
+            {
+                "name": slot.field.name,
+                "kind": kind,
+                "start": slot.start,
+                "stop": slot.stop,
+                "special_id": slot.index,
+                "fixed_ids": [slot.fixed_start, slot.fixed_start + slot.fixed_size],
+                "vocabulary_size": int(owners[slot.index]),
+                "numeric": slot.numeric,
+            }
+        )
+    return fields
+
+
+def finish(
+    spec: DatasetSpec, folder: Path, work: Path, blocks: list[Block], spans: Sequence[Span]
+) -> None:
+    """Checks the job's results and completes `folder`."""
+    write = reports(work, "write", len(blocks))
+    counters = _check_sums(reports(work, "count", len(blocks)), write)
+    checked = compare_with_graph(spec, folder, work)
+    vocabulary = pq.read_table(folder / "vocabulary.parquet")
+    layout = Layout.of(spec)
+    files = _name_files(folder, work)
+    splits = {
+        split: {
+            "rows": sum(r["kept"][code] for r in write),
+            "positives": sum(r["positives"][code] for r in write),
+            "files": files[split],
+            "digest": f"{sum(r['digests'][code] for r in write) % (1 << 64):016x}",
+        }
+        for code, split in enumerate(SPLITS)
+    }
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "name": spec.name,
+        "spec": spec.resolved(),
+        "num_features": layout.vocabulary_start + len(vocabulary),
+        "num_positions": layout.num_positions,
+        "fields": _fields(spec, vocabulary),
+        "columns": columns_of(spec),
+        "splits": splits,
+        "counters": {**counters, "compared_with_graph": checked},
+        "spans": [span.plain() for span in spans],
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "content_hash": _content_hash(spec, folder, splits),
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _content_hash(spec: DatasetSpec, folder: Path, splits: dict[str, Any]) -> str:
+    """Over spec, vocabulary, constants and all records, whatever files and order they are in."""
+    constants = folder / "constants.json"
+    parts = {
+        "spec": spec.resolved(),
+        "constants": json.loads(constants.read_text()) if constants.is_file() else [],
+        "splits": {
+            name: [s["rows"], s["positives"], s["digest"]] for name, s in sorted(splits.items())
+        },
+    }
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
+    digest.update((folder / "vocabulary.txt").read_bytes())
+    return digest.hexdigest()

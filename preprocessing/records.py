@@ -1,0 +1,160 @@
+"""tf.Example records in bulk: a whole batch becomes one byte matrix, and a shard one gzip stream.
+
+All records of a batch without group key have the same length, because ids are written as varints
+of a fixed width (protobuf readers accept the leading zeros). So a record is a template with
+holes, filled by NumPy, instead of one Python object per row. The file format is TFRecord (length,
+its CRC, data, its CRC; CRC-32C, masked) in gzip.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from preprocessing import hashing
+
+_MASK_DELTA = 0xA282EAD8
+_LEVEL = 1
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def _part(tag: int, body: bytes) -> bytes:
+    return bytes([tag << 3 | 2]) + _varint(len(body)) + body
+
+
+def _feature(name: str, kind: int, body: bytes) -> bytes:
+    """A map entry of tf.train.Features; kind 1 bytes, 2 packed floats, 3 packed int64."""
+    return _part(1, _part(1, name.encode()) + _part(2, _part(kind, _part(1, body))))
+
+
+def _masked(crc: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(_MASK_DELTA)
+
+
+class RecordEncoder:
+    """Encodes ids, values, label and optional weight and group of a batch as TFRecord bytes."""
+
+    def __init__(self, num_features: int, num_positions: int) -> None:
+        self._positions = num_positions
+        self._width = max(1, -(-max(num_features - 1, 1).bit_length() // 7))
+
+    def encode(
+        self,
+        ids: np.ndarray,
+        values: np.ndarray,
+        label: np.ndarray,
+        weight: np.ndarray | None = None,
+        group: pa.Array | None = None,
+    ) -> tuple[bytes, int]:
+        """(TFRecord stream of the batch, order-free 64-bit sum of the records' hashes)."""
+        parts = {"ids": self._varints(ids), "values": _bytes_of(values), "label": _bytes_of(label)}
+        if weight is not None:
+            parts["weight"] = _bytes_of(weight)
+        if group is None:
+            stream, digest = _assemble(parts, [])
+            return stream.tobytes(), digest
+        return _assemble_by_length(parts, group)
+
+    def _varints(self, ids: np.ndarray) -> np.ndarray:
+        shifts = np.arange(self._width, dtype=np.uint32) * np.uint32(7)
+        out = (ids.astype(np.uint32)[:, :, None] >> shifts) & np.uint32(0x7F)
+        out[:, :, :-1] |= np.uint32(0x80)
+        return out.astype(np.uint8).reshape(len(ids), -1)
+
+
+def _bytes_of(values: np.ndarray) -> np.ndarray:
+    matrix = np.ascontiguousarray(values.reshape(len(values), -1), "<f4")
+    return matrix.view(np.uint8)
+
+
+def _assemble(parts: dict[str, np.ndarray], groups: list[bytes]) -> tuple[np.ndarray, int]:
+    """Records of equal length (B, bytes) and the sum of their hashes."""
+    kinds = {"ids": 3, "group": 1}
+    if groups:
+        raw = np.frombuffer(b"".join(groups), np.uint8).reshape(len(groups), len(groups[0]))
+        parts = {**parts, "group": raw}
+    pieces = {
+        name: _feature(name, kinds.get(name, 2), bytes(part.shape[1]))
+        for name, part in parts.items()
+    }
+    body = b"".join(pieces.values())
+    head = bytes([1 << 3 | 2]) + _varint(len(body))
+    length = np.array([len(head) + len(body)], "<u8")
+    rows = len(next(iter(parts.values())))
+    record = np.empty((rows, 12 + int(length[0]) + 4), np.uint8)
+    record[:, :8] = length.view(np.uint8)
+    crc = np.array([google_crc32c.value(length.tobytes())], "<u4")
+    record[:, 8:12] = _masked(crc).astype("<u4").view(np.uint8)
+    record[:, 12:-4] = np.frombuffer(head + body, np.uint8)
+    end = 12 + len(head)
+    for name, part in parts.items():
+        end += len(pieces[name])
+        record[:, end - part.shape[1] : end] = part
+    data = record[:, 12:-4]
+    flat, step = record.tobytes(), record.shape[1]
+    crcs = [google_crc32c.value(flat[at + 12 : at + step - 4]) for at in range(0, len(flat), step)]
+    record[:, -4:] = _masked(np.array(crcs, np.uint32)).astype("<u4")[:, None].view(np.uint8)
+    return record, _digest(data)
+
+
+def _digest(data: np.ndarray) -> int:
+    """Sum of a multilinear hash of each row's bytes: the same in any order of rows."""
+    width = -(-data.shape[1] // 8) * 8
+    padded = np.zeros((len(data), width), np.uint8)
+    padded[:, : data.shape[1]] = data
+    words = padded.view("<u8")
+    weights = hashing.mix(np.arange(1, words.shape[1] + 1, dtype=np.uint64)) | np.uint64(1)
+    with np.errstate(over="ignore"):
+        hashes = hashing.mix((words * weights).sum(1) + np.uint64(data.shape[1]))
+        return int(hashes.sum())
+
+
+def _assemble_by_length(parts: dict[str, np.ndarray], group: pa.Array) -> tuple[bytes, int]:
+    lengths = pc.binary_length(group).to_numpy(zero_copy_only=False)
+    raw = group.cast(pa.binary()).to_pylist()
+    records: list[bytes] = [b""] * len(raw)
+    digest = 0
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        mine = {name: part[rows] for name, part in parts.items()}
+        matrix, part_digest = _assemble(mine, [raw[r] for r in rows])
+        digest += part_digest
+        for row, record in zip(rows, matrix, strict=True):
+            records[row] = record.tobytes()
+    return b"".join(records), digest
+
+
+class ShardWriter:
+    """A gzip TFRecord file, written aside and renamed when complete."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+        self._file = self._aside.open("wb")
+        self._zip = zlib.compressobj(_LEVEL, zlib.DEFLATED, 31)
+
+    def write(self, stream: bytes) -> None:
+        """Adds encoded records."""
+        self._file.write(self._zip.compress(stream))
+
+    def close(self) -> None:
+        """Completes the file under its final name, on disk."""
+        self._file.write(self._zip.flush())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._aside.replace(self._path)

@@ -1,0 +1,166 @@
+"""What a Beam worker does with one block of the log: count it, or write it.
+
+Every stage leaves a small report file per block, renamed into place when the block is complete.
+So a block that a runner tries twice counts once, on any runner, and the job can add everything
+up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from preprocessing.ahead import ahead
+from preprocessing.counting import Accumulator
+from preprocessing.encoder import RowEncoder
+from preprocessing.layout import Layout
+from preprocessing.records import RecordEncoder, ShardWriter
+from preprocessing.rows import Order, RowReader, Rows
+from preprocessing.schema import SPLITS, DatasetSpec
+from preprocessing.sources import Block
+
+SAMPLE_ROWS = 64
+SAMPLE_BLOCKS = 16
+_EXAMPLES = 3
+Numbered = tuple[int, Block]
+
+
+def report_path(work: Path, stage: str, number: int) -> Path:
+    """Where a stage's report on a block stands."""
+    return work / f"{stage}-{number:05d}.json"
+
+
+def _report(work: Path, stage: str, number: int, reader: RowReader, **more: Any) -> None:
+    path = report_path(work, stage, number)
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    examples = [reason for reason, _ in reader.rejected[:_EXAMPLES]]
+    report = {**dataclasses.asdict(reader.counters), "examples": examples, **more}
+    aside.write_text(json.dumps(report), encoding="utf-8")
+    aside.replace(path)
+
+
+class CountRows(beam.DoFn):
+    """Counts a block's kept rows, for splits by order."""
+
+    def __init__(self, spec: DatasetSpec, work: Path) -> None:
+        self._spec, self._work = spec, work
+
+    def process(self, element: Numbered) -> Iterator[int]:
+        number, block = element
+        reader = RowReader(self._spec, block)
+        for _ in reader:
+            continue
+        _report(self._work, "rows", number, reader)
+        yield number
+
+
+class CountValues(beam.DoFn):
+    """Counts the values of a block's training rows; outputs `counts` and `numbers` as bytes."""
+
+    def __init__(self, spec: DatasetSpec, work: Path, order: Order | None) -> None:
+        self._spec, self._work, self._order = spec, work, order
+
+    def process(self, element: Numbered) -> Iterator[Any]:
+        number, block = element
+        reader = RowReader(self._spec, block, self._order)
+        accumulator = Accumulator(self._spec)
+        for rows in ahead(reader):
+            accumulator.add(rows.select(0).served)
+        _report(self._work, "count", number, reader)
+        for blob in accumulator.count_blobs():
+            yield beam.pvalue.TaggedOutput("counts", blob)
+        yield beam.pvalue.TaggedOutput("numbers", accumulator.number_blob())
+
+
+class WriteBlock(beam.DoFn):
+    """Writes a block's records, kept raw rows and rejected rows."""
+
+    def __init__(self, spec: DatasetSpec, folder: Path, work: Path, order: Order | None) -> None:
+        self._spec, self._folder, self._work, self._order = spec, folder, work, order
+
+    def setup(self) -> None:
+        vocabulary = pq.read_table(self._folder / "vocabulary.parquet")
+        constants = self._folder / "constants.json"
+        numbers = json.loads(constants.read_text()) if constants.is_file() else []
+        self._rows = RowEncoder(self._spec, vocabulary, np.array(numbers, np.float64))
+        positions = Layout.of(self._spec).num_positions
+        self._records = RecordEncoder(self._rows.num_features, positions)
+
+    def process(self, element: Numbered) -> Iterator[int]:
+        number, block = element
+        reader = RowReader(self._spec, block, self._order)
+        outputs = _Outputs(self._spec, self._work, number)
+        sampled = False
+        for rows in ahead(reader):
+            for code in range(len(SPLITS)):
+                part = rows.select(code)
+                if not len(part.label):
+                    continue
+                ids, values = self._rows.encode(part.served)
+                stream, digest = self._records.encode(
+                    ids, values, part.label, part.weight, part.group
+                )
+                outputs.write(code, stream, digest, part)
+                if not sampled and number < SAMPLE_BLOCKS:
+                    outputs.sample(part.served, ids, values)
+                    sampled = True
+        outputs.close(reader.rejected, block)
+        _report(self._work, "write", number, reader, digests=outputs.digests)
+        yield number
+
+
+class _Outputs:
+    """The files one block goes to."""
+
+    def __init__(self, spec: DatasetSpec, work: Path, number: int) -> None:
+        self._spec, self._work, self._number = spec, work, number
+        self._shards: dict[int, ShardWriter] = {}
+        self._raw: dict[int, tuple[Path, Path, pq.ParquetWriter]] = {}
+        self.digests = [0, 0, 0]
+
+    def write(self, code: int, stream: bytes, digest: int, rows: Rows) -> None:
+        name = f"{SPLITS[code]}-{self._number:05d}"
+        if code not in self._shards:
+            self._shards[code] = ShardWriter(self._work / f"{name}.tfrecord.gz")
+        self._shards[code].write(stream)
+        self.digests[code] = (self.digests[code] + digest) % (1 << 64)
+        if SPLITS[code] in self._spec.keep_raw:
+            table = pa.Table.from_batches([rows.served])
+            table = table.append_column("label", pa.array(rows.label))
+            self._raw_writer(code, name, table.schema).write_table(table)
+
+    def _raw_writer(self, code: int, name: str, schema: pa.Schema) -> pq.ParquetWriter:
+        if code not in self._raw:
+            final = self._work / f"{name}.parquet"
+            aside = final.with_name(f"{final.name}.{os.getpid()}.part")
+            self._raw[code] = (final, aside, pq.ParquetWriter(aside, schema))
+        return self._raw[code][2]
+
+    def sample(self, served: pa.RecordBatch, ids: np.ndarray, values: np.ndarray) -> None:
+        """Keeps some encoded rows for the comparison with the graph."""
+        pick = np.unique(np.linspace(0, len(served) - 1, SAMPLE_ROWS).astype(int))
+        table = pa.Table.from_batches([served.take(pa.array(pick))])
+        np.savez(self._work / f"sample-{self._number:05d}.npz", ids=ids[pick], values=values[pick])
+        pq.write_table(table, self._work / f"sample-{self._number:05d}.parquet")
+
+    def close(self, rejected: list[tuple[str, str]], block: Block) -> None:
+        for shard in self._shards.values():
+            shard.close()
+        for final, aside, writer in self._raw.values():
+            writer.close()
+            aside.replace(final)
+        if rejected:
+            path = self._work / f"rejected-{self._number:05d}.jsonl"
+            with path.open("w", encoding="utf-8") as file:
+                for reason, text in rejected:
+                    row = {"file": block.name, "block": block.ordinal, "reason": reason}
+                    file.write(json.dumps({**row, "row": text}, ensure_ascii=False) + "\n")

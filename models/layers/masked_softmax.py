@@ -19,7 +19,7 @@ def masked_softmax(scores: Any, mask: Any = None, axis: int = -1) -> Any:
         return ops.softmax(scores, axis=axis)
     mask = ops.cast(mask, scores.dtype)
     # A finite floor: -inf would turn an empty row into NaN.
-    lowest = ops.cast(-1e9 if scores.dtype != "float16" else -6e4, scores.dtype)
+    lowest = ops.cast(-3e38 if scores.dtype != "float16" else -6e4, scores.dtype)
     peak = ops.stop_gradient(ops.max(scores * mask + lowest * (1 - mask), axis=axis, keepdims=True))
     exponent = ops.exp((scores - peak) * mask) * mask
     total = ops.sum(exponent, axis=axis, keepdims=True)

@@ -16,9 +16,15 @@ def pair_indices(num_fields: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pairwise_products(vectors: Any) -> Any:
-    """The element-wise products v_i * v_j of all pairs: (B, F, D) to (B, R, D)."""
-    # Slices, not two gathers of R rows: a gather's gradient is a scatter, slow on a CPU.
+    """The element-wise products v_i * v_j of all pairs: (B, F, D) to (B, R, D).
+
+    Raises:
+        ValueError: a single field.
+    """
     num_fields = vectors.shape[1]
+    if num_fields < 2:
+        raise ValueError(f"pairs need at least two fields, got {num_fields}")
+    # Slices, not two gathers of R rows: a gather's gradient is a scatter, slow on a CPU.
     return ops.concatenate(
         [vectors[:, i : i + 1] * vectors[:, i + 1 :] for i in range(num_fields - 1)], axis=1
     )

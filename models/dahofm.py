@@ -11,6 +11,7 @@ from models.features import Features
 from models.layers.attentional_interaction import AttentionalInteraction
 from models.layers.attentional_sum import AttentionalSum
 from models.layers.feature_embedding import FeatureEmbedding
+from models.layers.flatten_fields import flatten_fields
 from models.layers.mlp import MLP
 from models.zoo import register
 
@@ -133,8 +134,7 @@ class DAHoFM(CTRModel):
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         base = self.embedding(inputs)
-        flat = ops.reshape(base, (-1, self.features.num_fields * self.embedding_dim))
-        pooled = [self.network(flat, training=training)]
+        pooled = [self.network(flatten_fields(base), training=training)]
         vectors = base
         for layer, interaction in enumerate(self.interactions):
             vectors = interaction(vectors, base, training=training)

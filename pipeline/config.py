@@ -145,11 +145,14 @@ class StrategyConfig(_Section):
 
 
 class CalibrationConfig(_Section):
-    """Fitted on the validation split after training; stored in the exported model."""
+    """Fitted on the validation split after training; stored in the exported model.
+
+    For the binary task; a regression has no probability to calibrate.
+    """
 
     method: Literal["none", "platt", "isotonic"] = "none"
     negative_keep_rate: float = pydantic.Field(
-        1.0, gt=0, le=1, description="share of negatives kept by down-sampling"
+        1.0, gt=0, le=1, description="share of the negatives that the log kept, in every split"
     )
 
 

@@ -61,9 +61,10 @@ class Split:
             yield logits, arrays["label"][part], weights, groups
 
     def _streamed(self, scorer: Scorer) -> Iterator[tuple[np.ndarray, ...]]:
-        for inputs, labels, *weights in self.prepared.dataset(self.name, BATCH):
+        for inputs, labels, *weights in self.prepared.dataset(self.name, BATCH, groups=True):
             logits = scorer(tf.cast(inputs["ids"], tf.int32), inputs["values"])
-            yield logits, labels.numpy(), weights[0].numpy() if weights else None, None
+            groups = inputs["group"].numpy() if "group" in inputs else None
+            yield logits, labels.numpy(), weights[0].numpy() if weights else None, groups
 
 
 def evaluate_split(scorer: Scorer, split: Split, task: str) -> Metrics:

@@ -21,7 +21,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipeline.auc_sketch import ScoreSketch
 from pipeline.errors import PipelineError
-from pipeline.grouped_auc import GroupSample, grouped_auc
+from pipeline.grouped_auc import GroupSample
 
 EXACT_ROWS = 10_000_000
 CALIBRATION_BINS = 20
@@ -138,6 +138,11 @@ class Metrics:
             found["calibration_error"] = calibration_error(sigmoid(scores), labels, weights)
         return found
 
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether single scores are still at hand (no more than `exact_rows` were given)."""
+        return self._sketch is None
+
     def scored(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The kept scores, labels (bool) and weights, one entry a row, for plots.
 
@@ -178,13 +183,3 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, weights: np
     """Expected calibration error over equally filled bins."""
     mean, rate, mass = calibration_bins(probabilities, labels, weights)
     return float(np.abs(mean - rate) @ mass / mass.sum())
-
-
-__all__ = [
-    "Metrics",
-    "SingleClassError",
-    "calibration_bins",
-    "calibration_error",
-    "grouped_auc",
-    "sigmoid",
-]

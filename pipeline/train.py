@@ -19,13 +19,15 @@ from rich.console import Console
 import models
 from pipeline import callbacks as cb
 from pipeline import checkpoint
+from pipeline.calibration import calibrated_metrics, fit_calibration
 from pipeline.checkpoint import CheckpointDirectory
 from pipeline.config import RunConfig
 from pipeline.data import TrainingData
 from pipeline.errors import PipelineError
 from pipeline.evaluate import Scorer, Split, evaluate_split
-from pipeline.metrics import SingleClassError
+from pipeline.metrics import Metrics, SingleClassError
 from pipeline.optimizers import build_optimizer
+from pipeline.report import plot_history, plot_split
 from pipeline.rundir import Run, load_prepared, prepared_path
 from pipeline.strategy import Strategy
 
@@ -100,11 +102,27 @@ class Trainer:
                 "steps": fit.position.step,
                 "seconds": round(seconds, 3),
             },
-            "validation": fit.validate(),
         }
+        metrics |= self._finish(run, fit)
         if self.strategy.is_chief:
             metrics = run.update_metrics(**metrics)
         return TrainResult(run, model, metrics, fit.history.rows)
+
+    def _finish(self, run: Run, fit: "_Fit") -> dict[str, Any]:
+        """Validation metrics of the best weights, calibration and plots."""
+        accumulated, result = fit.validate()
+        found = {"validation": result}
+        if not (self.strategy.is_chief and accumulated.keeps_rows):
+            return found
+        task, scored = self.config.training.task, accumulated.scored()
+        steps = fit_calibration(self.config.calibration, scored) if task == "binary" else []
+        if steps:
+            run.write_json("calibration.json", steps)
+            found["validation_calibrated"] = calibrated_metrics(steps, scored)
+        plot_split(run.plots, "validation", scored, task)
+        if fit.history.rows:
+            plot_history(fit.history.rows, run.plots / "history.png")
+        return found
 
     def _open(self, resume: bool) -> Run:
         manifest = self.prepared.manifest
@@ -196,18 +214,19 @@ class _Fit:
                 reduce.minimum,
             )
 
-    def validate(self) -> dict[str, float]:
+    def validate(self) -> tuple[Metrics, dict[str, float]]:
         """Metrics of the validation split; names the split where it has one class only."""
         try:
             task = self.trainer.config.training.task
-            return evaluate_split(self.scorer, self.split, task).result()
+            metrics = evaluate_split(self.scorer, self.split, task)
+            return metrics, metrics.result()
         except SingleClassError as error:
             where = self.trainer.prepared.path
             raise PipelineError(f"validation split of {where}: {error}") from error
 
     def _evaluate(self) -> dict[str, float]:
         skipped = ("rows", "label_rate", "groups")
-        return {k: v for k, v in self.validate().items() if k not in skipped}
+        return {k: v for k, v in self.validate()[1].items() if k not in skipped}
 
     def run_epochs(self, resume: bool, extra_callbacks: Any) -> None:
         """All epochs, or those left after the newest checkpoint."""

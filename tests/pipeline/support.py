@@ -74,10 +74,12 @@ class MemoryPrepared:
         seed: int = 0,
         repeat: bool = False,
         drop_remainder: bool = False,
+        groups: bool = False,
     ) -> tf.data.Dataset:
         part = self._splits[split]
+        names = ("ids", "values", "group") if groups else ("ids", "values")
         data = tf.data.Dataset.from_tensor_slices(
-            ({"ids": part["ids"], "values": part["values"]}, part["label"])
+            ({name: part[name] for name in names}, part["label"])
         )
         if shuffle:
             data = data.shuffle(300, seed=seed, reshuffle_each_iteration=False)

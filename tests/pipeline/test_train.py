@@ -55,7 +55,7 @@ def trained(tmp_path_factory):
 
 def test_learns_and_leaves_a_whole_run_directory(trained):
     directory = trained.run.directory
-    assert trained.metrics["validation"]["auc"] > 0.75
+    assert trained.metrics["validation"]["auc"] > 0.72
     for name in ("config.yaml", "model.keras", "history.csv", "metrics.json", "dataset.json"):
         assert (directory / name).is_file()
     with (directory / "history.csv").open() as handle:

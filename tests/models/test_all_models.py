@@ -17,6 +17,7 @@ ADDITIVE = [
     "afm",
     "aoaffm",
     "aoafm",
+    "cin",
     "crossnet",
     "crossnetv2",
     "da-hofm-lin",

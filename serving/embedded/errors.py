@@ -5,6 +5,8 @@ import json
 import grpc
 import tensorflow as tf
 
+from serving.server_config import ServerConfigError
+
 _HTTP_STATUS = {
     "OK": 200,
     "INVALID_ARGUMENT": 400,
@@ -87,6 +89,8 @@ def from_exception(error: BaseException) -> ServingError:
     if isinstance(error, tf.errors.OpError):
         code = _CODE_NUMBERS.get(error.error_code, "UNKNOWN")
         return ServingError(code, error.message)
+    if isinstance(error, ServerConfigError):
+        return invalid_argument(str(error))
     if isinstance(error, MemoryError):
         return ServingError("RESOURCE_EXHAUSTED", "Out of memory while handling the request")
     return ServingError("INTERNAL", f"Internal error: {type(error).__name__}")

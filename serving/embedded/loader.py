@@ -1,14 +1,19 @@
 """Makes a servable of a version directory: load, batching queues, warm-up."""
 
 import logging
+import os
 from pathlib import Path
 
 from serving.embedded import warmup
+from serving.embedded.batch_queue import BatchScheduler
+from serving.embedded.batching import ServableBatcher
 from serving.embedded.engine import SavedModel
 from serving.embedded.metrics import Metrics
 from serving.embedded.options import ServerOptions
 from serving.embedded.servable import BatchRunner, Servable
+from serving.server_config import BatchingParameters, read_batching_parameters
 
+PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
 logger = logging.getLogger(__name__)
 
 
@@ -23,6 +28,11 @@ class ServableLoader:
     def __init__(self, options: ServerOptions, metrics: Metrics):
         self._options = options
         self._metrics = metrics
+        self._scheduler: BatchScheduler | None = None
+        if options.batches:
+            parameters = options.batching or BatchingParameters()
+            threads = parameters.num_batch_threads or os.cpu_count() or 1
+            self._scheduler = BatchScheduler(threads, parameters.thread_pool_name)
 
     def load(self, name: str, version: int, path: Path) -> Servable:
         """A servable that is ready to answer.
@@ -46,4 +56,15 @@ class ServableLoader:
         self._metrics.runtime_latency.observe(model, api, "TF1", amount=seconds * 1e6)
 
     def _batcher(self, servable: Servable) -> BatchRunner | None:
-        return None
+        parameters = self._options.batching
+        if self._options.per_model_batching:
+            own = servable.model.path / PER_MODEL_BATCHING_FILE
+            parameters = read_batching_parameters(own) if own.is_file() else None
+        if parameters is None:
+            return None
+        return ServableBatcher(servable, self._scheduler, parameters, self._metrics)
+
+    def close(self) -> None:
+        """End the batching threads. Everything must have been unloaded."""
+        if self._scheduler is not None:
+            self._scheduler.close()

@@ -84,3 +84,8 @@ class ServerOptions:
     max_held_bytes: int = 2**30
     request_read_seconds: float = 30.0
     drain_seconds: float = 30.0
+
+    @property
+    def batches(self) -> bool:
+        """Whether any model may have batching queues."""
+        return self.batching is not None or self.per_model_batching

@@ -99,4 +99,5 @@ def _chosen_outputs(wanted: Iterable[str], signature: Signature) -> list[TensorS
         if alias in chosen:
             raise invalid_argument(f"duplicate output tensor alias: {alias}")
         chosen[alias] = signature.outputs[alias]
-    return list(chosen.values())
+    # Sorted, so that equal sets share one compiled run and one batching queue.
+    return [chosen[alias] for alias in sorted(chosen)]

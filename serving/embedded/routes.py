@@ -10,7 +10,7 @@ _VERSION = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _MODEL = r"/v1/models/(?P<name>[^/:]+)" + _VERSION
 _RUN = re.compile(_MODEL + r":(?P<verb>predict|classify|regress)", re.IGNORECASE)
 _DESCRIBE = re.compile(_MODEL + r"(?P<metadata>/metadata)?", re.IGNORECASE)
-_NO_MODEL = re.compile(r"/v1/models/?", re.IGNORECASE)
+_NO_MODEL = re.compile(r"/v1/models", re.IGNORECASE)
 _VERBS = ("predict", "classify", "regress")
 _INT64_MAX = 2**63 - 1
 

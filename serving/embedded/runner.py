@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from serving.embedded.batching import late as late_in_queue
 from serving.embedded.errors import ServingError
 from serving.embedded.servable import Servable, Work
 
@@ -105,7 +106,7 @@ class Runner:
         in_loop = size <= _LOOP_BODY_LIMIT
         servable, work = planner() if in_loop else await self._plan(planner, deadline)
         try:
-            outputs = await wait(self._submit(servable, work, deadline), deadline)
+            outputs = await self._outputs(servable, work, deadline)
             if in_loop:
                 return work.finish(outputs)
             return await self.call(functools.partial(work.finish, outputs), deadline)
@@ -120,16 +121,21 @@ class Runner:
             job.add_done_callback(_release_planned)  # nobody else will
             raise
 
-    def _submit(
+    async def _outputs(
         self, servable: Servable, work: Work, deadline: float | None
-    ) -> "Future[list[np.ndarray]]":
+    ) -> list[np.ndarray]:
         if servable.batcher is not None:
-            return servable.batcher.submit(work, deadline)
+            job = servable.batcher.submit(work, deadline)
+            try:
+                return await wait(job, deadline)
+            except ServingError as error:
+                raise (late_in_queue() if job.cancelled() else error) from error
         # The run may outlive the one who asked for it, so it holds the servable itself.
         servable.acquire()
-        job = self._pool.submit(_unless_late, functools.partial(servable.run, work), deadline)
+        run = functools.partial(servable.run, work)
+        job = self._pool.submit(_unless_late, run, deadline)
         job.add_done_callback(lambda _: servable.release())
-        return job
+        return await wait(job, deadline)
 
     async def call(self, function: Callable[[], T], deadline: float | None) -> T:
         """Run a blocking function in the pool, unless its deadline passes first."""

@@ -84,15 +84,25 @@ class Servable:
             self._idle.wait_for(lambda: not self._users)
 
     def run(self, work: Work) -> list[np.ndarray]:
-        """Run one request by itself and tell how long the graph took.
+        """Run one request by itself.
 
         Raises:
             tf.errors.OpError: whatever the graph raised.
         """
+        return self.execute(work.api, work.feed_names, work.feeds, work.fetch_names)
+
+    def execute(
+        self,
+        api: str,
+        feed_names: Sequence[str],
+        feeds: Sequence[np.ndarray],
+        fetch_names: Sequence[str],
+    ) -> list[np.ndarray]:
+        """Run the graph, for one request or for a batch of them, and tell how long it took."""
         started = time.perf_counter()
-        outputs = self.model.run(work.feed_names, work.feeds, work.fetch_names)
+        outputs = self.model.run(feed_names, feeds, fetch_names)
         if self.on_run is not None:
-            self.on_run(self.name, work.api, time.perf_counter() - started)
+            self.on_run(self.name, api, time.perf_counter() - started)
         return outputs
 
     def close(self) -> None:

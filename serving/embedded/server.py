@@ -40,8 +40,9 @@ class Server:
         self.options = options
         self.metrics = Metrics()
         self.monitor = StateMonitor()
+        self._loader = ServableLoader(options, self.metrics)
         self.manager = VersionManager(
-            ServableLoader(options, self.metrics).load,
+            self._loader.load,
             self.monitor,
             max_retries=options.max_load_retries,
             retry_interval=options.load_retry_seconds,
@@ -54,7 +55,7 @@ class Server:
             labels_for_unavailable=options.labels_for_unavailable,
         )
         self.admission = Admission(options.max_requests, options.max_held_bytes)
-        self._runner = Runner(options.threads, _may_batch(options))
+        self._runner = Runner(options.threads, options.batches)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="serving-loop", daemon=True)
         self._grpc: GrpcServer | None = None
@@ -149,6 +150,7 @@ class Server:
                 asyncio.run_coroutine_threadsafe(closing, self._loop).result()
             self._runner.close()
             self.core.close()
+            self._loader.close()
             if self._thread.is_alive():
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join()
@@ -191,7 +193,3 @@ class Server:
                 self.core.apply(read_models_config(self.options.model_config_file))
             except (ServerConfigError, ServingError) as error:
                 logger.error("Configuration not applied: %s", error)
-
-
-def _may_batch(options: ServerOptions) -> bool:
-    return options.batching is not None or options.per_model_batching

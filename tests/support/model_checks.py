@@ -13,7 +13,13 @@ from models.zoo import constructor_arguments
 from tests.support.layer_checks import assert_finite_gradients, randomize, toy_inputs
 
 # Sizes for the models that take them: wide layers only make the checks slow and their sums large.
-SMALL = {"embedding_dim": 4, "hidden_units": [8, 6], "log_neurons": 6, "cin_units": [5, 3]}
+SMALL = {
+    "embedding_dim": 4,
+    "hidden_units": [8, 6],
+    "deep_units": [5],
+    "log_neurons": 6,
+    "cin_units": [5, 3],
+}
 
 
 def small_model(name: str, features: Features, seed: int = 0, **arguments: Any) -> CTRModel:
@@ -25,11 +31,13 @@ def small_model(name: str, features: Features, seed: int = 0, **arguments: Any) 
 
 
 def small_arguments(name: str) -> dict[str, Any]:
-    """The `SMALL` sizes the model takes, but for those that make it the variant it is."""
+    """The `SMALL` sizes the model takes; a part that the variant lacks stays away."""
     entry = models.entry(name)
     accepted = constructor_arguments(entry.cls)
     return {
-        key: size for key, size in SMALL.items() if key in accepted and key not in entry.defaults
+        key: size
+        for key, size in SMALL.items()
+        if key in accepted and entry.defaults.get(key, True)
     }
 
 

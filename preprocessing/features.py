@@ -24,7 +24,11 @@ Tensors = Mapping[str, tf.Tensor]
 
 
 def preprocessing_fn(spec: DatasetSpec, analyzers: Analyzers) -> Callable[[Tensors], Tensors]:
-    """{served column: (B,)} -> {"ids": int64 (B, P), "values": float32 (B, P)}."""
+    """{served column: (B,)} -> {"ids": int64 (B, P), "values": float32 (B, P)}.
+
+    A column may also have length 1: it is looked up once and repeated for every row, so that a
+    request that scores many candidates for one user pays for the user once.
+    """
     layout = Layout.of(spec)
     names = list(served_columns(spec))
 
@@ -33,12 +37,14 @@ def preprocessing_fn(spec: DatasetSpec, analyzers: Analyzers) -> Callable[[Tenso
         vocabulary = analyzers.vocabulary_file(columns)
         constants = analyzers.constants(columns) if layout.num_constants else None
         tokens = [_tokens(slot, inputs, spec) for slot in layout.slots]
-        found = tft.apply_vocabulary(tf.concat(tokens, 1), vocabulary, default_value=-1)
+        found = _look_up(tokens, vocabulary)
+        rows = _longest([tf.size(column) for column in columns])
         ids, values = [], []
-        for slot in layout.slots:
-            part = _ids_and_values(slot, inputs, spec, found[:, slot.start : slot.stop], constants)
-            ids.append(part[0])
-            values.append(part[1])
+        for slot, hits in zip(layout.slots, found, strict=True):
+            part = _ids_and_values(slot, inputs, spec, hits, constants)
+            shape = [rows, slot.stop - slot.start]
+            ids.append(tf.broadcast_to(part[0], shape))
+            values.append(tf.broadcast_to(part[1], shape))
         return {"ids": tf.concat(ids, 1), "values": tf.concat(values, 1)}
 
     return transform
@@ -50,6 +56,20 @@ def input_specs(spec: DatasetSpec) -> dict[str, tf.TensorSpec]:
         name: tf.TensorSpec([None], tf.string if kind == "string" else tf.float32)
         for name, (_, kind) in served_columns(spec).items()
     }
+
+
+def _look_up(tokens: list[tf.Tensor], vocabulary: tf.Tensor) -> list[tf.Tensor]:
+    """Ids, or -1, of token matrices that may differ in both sizes, by one lookup for all."""
+    flat = tf.concat([tf.reshape(part, [-1]) for part in tokens], 0)
+    found = tft.apply_vocabulary(flat, vocabulary, default_value=-1)
+    parts = tf.split(found, [tf.size(part) for part in tokens])
+    return [tf.reshape(hits, tf.shape(part)) for hits, part in zip(parts, tokens, strict=True)]
+
+
+def _longest(sizes: list[tf.Tensor]) -> tf.Tensor:
+    """The number of rows: the longest, but none where a column has none."""
+    stacked = tf.stack(sizes)
+    return tf.reduce_max(stacked, 0) * tf.minimum(tf.reduce_min(stacked, 0), 1)
 
 
 def _tokens(slot: Slot, inputs: Tensors, spec: DatasetSpec) -> tf.Tensor:
@@ -132,7 +152,8 @@ def category(field: Any, inputs: Tensors, spec: DatasetSpec) -> tf.Tensor:
     if field.kind == "cross":
         fields = {f.name: f for f in spec.fields}
         parts = [category(fields[name], inputs, spec) for name in field.of]
-        return tf.strings.join(parts, CROSS_MARK)
+        rows = _longest([tf.size(part) for part in parts])
+        return tf.strings.join([tf.broadcast_to(part, [rows]) for part in parts], CROSS_MARK)
     column = inputs[input_of(field)]
     if field.kind == "numeric":
         whole = tf.floor(transformed(column, field, None))

@@ -11,8 +11,9 @@ Signatures (B rows, N candidates, F fields):
 `logit` is the model's own; `probability` is calibrated. A regression model answers `prediction`,
 its logit clipped to [-1, 1], in place of `probability`.
 
-A column of length 1 is repeated to the length of the longest. That is how an omitted column's
-default (one missing-value token) and the context of `score_candidates` reach every row.
+A column may have length 1, and then counts for every row. That is how an omitted column's default
+(one missing-value token) and the context of `score_candidates` reach all rows; the transform looks
+such a column up once and repeats it afterwards.
 
 `score_candidates` takes either vectors (context columns of length 1 or scalars, candidate columns
 of length N; answers (N,)) or matrices (context (R, 1), candidates (R, N); answers (R, N)). The
@@ -36,7 +37,10 @@ _DTYPES = {"string": tf.string, "float32": tf.float32}
 
 
 class Scorer:
-    """Raw columns -> answers: the transform, the model and the calibration in one function."""
+    """Raw columns -> answers: the transform, the model and the calibration in one function.
+
+    The transform takes columns of length B or 1 and answers B rows.
+    """
 
     def __init__(
         self,
@@ -57,25 +61,17 @@ class Scorer:
         self.task = task
 
     def score(self, raw: Columns) -> dict[str, tf.Tensor]:
-        """Raw columns (B,) -> probability or prediction (B,), logit (B,)."""
+        """`serving_default`: raw columns -> probability or prediction (B,), logit (B,)."""
         logit = self.model(self._features(raw), training=False)
         return self._answers(tf.reshape(logit, [-1]))
 
     def explain(self, raw: Columns) -> dict[str, tf.Tensor]:
-        """Raw columns (B,) -> `score`'s answers and the parts the logit is made of."""
+        """`explain`: `score`'s answers and the parts that the logit is made of."""
         parts = dict(self.model.explain(self._features(raw)))
         answers = self._answers(tf.reshape(parts.pop("logit"), [-1]))
         if "bias" in parts:
             parts["bias"] = tf.reshape(parts["bias"], [-1])
         return {**answers, **{name: tf.cast(part, tf.float32) for name, part in parts.items()}}
-
-    def score_default(self, raw: Columns) -> dict[str, tf.Tensor]:
-        """`serving_default`."""
-        return self.score(repeat_to_longest(raw))
-
-    def explain_default(self, raw: Columns) -> dict[str, tf.Tensor]:
-        """`explain`."""
-        return self.explain(repeat_to_longest(raw))
 
     def score_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """`serialized_examples`: tf.Example protos (B,) whose features are the raw columns."""
@@ -103,33 +99,25 @@ class Scorer:
         return {"probability": calibrate(logit, self.calibration), "logit": logit}
 
 
-def repeat_to_longest(raw: Columns) -> dict[str, tf.Tensor]:
-    """Columns of length B or 1 (or scalars) -> all of length B."""
-    length = _common_size([tf.size(column) for column in raw.values()])
-    return {name: tf.broadcast_to(column, [length]) for name, column in raw.items()}
-
-
 def repeat_to_grid(raw: Columns) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Context and candidate columns -> columns (R * N,) and the shape to answer in.
+    """Context and candidate columns -> columns of R * N rows and the shape to answer in.
 
     Returns:
-        The columns repeated and flattened, and [R, N], or [N] when a column came as a vector.
+        Flat columns, of length R * N, or 1 for the context of the only request (R = 1): that is
+        left to the transform. The shape is [R, N], or [N] when a column came as a vector.
     """
     shapes = {name: tf.shape(column) for name, column in raw.items()}
     matrices = {name: tf.concat([[1, 1], shape], 0)[-2:] for name, shape in shapes.items()}
-    grid = _common_size(list(matrices.values()))
-    rows = {
-        name: tf.reshape(tf.broadcast_to(tf.reshape(column, matrices[name]), grid), [-1])
-        for name, column in raw.items()
-    }
+    stacked = tf.stack(list(matrices.values()))
+    # The longest of each axis; but none of something (no candidates) makes none of all.
+    grid = tf.reduce_max(stacked, 0) * tf.minimum(tf.reduce_min(stacked, 0), 1)
+    rows = {}
+    for name, column in raw.items():
+        own = matrices[name]
+        repeated = tf.where(tf.equal(grid[0], 1), own, grid)
+        rows[name] = tf.reshape(tf.broadcast_to(tf.reshape(column, own), repeated), [-1])
     rank = tf.reduce_min(tf.stack([tf.size(shape) for shape in shapes.values()]))
     return rows, grid[2 - tf.clip_by_value(rank, 1, 2) :]
-
-
-def _common_size(sizes: list[tf.Tensor]) -> tf.Tensor:
-    """The longest; but none of something (no rows, no candidates) makes none of all."""
-    stacked = tf.stack(sizes)
-    return tf.reduce_max(stacked, 0) * tf.minimum(tf.reduce_min(stacked, 0), 1)
 
 
 def argument_names(columns: Sequence[Column]) -> dict[str, str]:
@@ -159,10 +147,10 @@ def trace(scorer: Scorer) -> dict[str, tf.types.experimental.ConcreteFunction]:
         scorer.score_examples, input_signature=[tf.TensorSpec([None], tf.string, "examples")]
     )
     return {
-        "serving_default": _trace_columns(scorer, scorer.score_default, vector),
+        "serving_default": _trace_columns(scorer, scorer.score, vector),
         "serialized_examples": examples.get_concrete_function(),
         "score_candidates": _trace_columns(scorer, scorer.score_grid, any_rank),
-        "explain": _trace_columns(scorer, scorer.explain_default, vector),
+        "explain": _trace_columns(scorer, scorer.explain, vector),
     }
 
 

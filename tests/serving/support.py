@@ -1,5 +1,6 @@
 """A small model and transform with the interfaces `serving.export` asks for."""
 
+import functools
 import itertools
 from collections.abc import Mapping
 
@@ -22,7 +23,10 @@ CLASSES = ["new", "old", "ümläut"]
 
 
 class Transform(tf.Module):
-    """Lookup tables and log(1 + x): special ids 0..F-1 first, then the tokens `field=value`."""
+    """Lookup tables and log(1 + x): special ids 0..F-1 first, then the tokens `field=value`.
+
+    As the contract asks, columns may have length 1 and are repeated after the lookup.
+    """
 
     def __init__(self, columns=COLUMNS):
         super().__init__()
@@ -50,7 +54,11 @@ class Transform(tf.Module):
                 ids.append(tf.fill(tf.shape(cells), tf.constant(special, tf.int64)))
                 known = tf.where(tf.math.is_nan(cells), 0.0, cells)
                 values.append(tf.math.log1p(tf.maximum(known, 0.0)))
-        return {"ids": tf.stack(ids, 1), "values": tf.stack(values, 1)}
+        shape = functools.reduce(tf.broadcast_dynamic_shape, [tf.shape(part) for part in ids])
+        return {
+            "ids": tf.stack([tf.broadcast_to(part, shape) for part in ids], 1),
+            "values": tf.stack([tf.broadcast_to(part, shape) for part in values], 1),
+        }
 
 
 class PairModel(keras.Model):

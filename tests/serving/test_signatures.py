@@ -144,10 +144,13 @@ def test_argument_names_are_unique_and_usable():
 def test_grid_of_one_context_and_no_candidates_is_empty():
     rows, shape = repeat_to_grid({"u": tf.constant([["a"]]), "i": tf.zeros([1, 0])})
     assert shape.numpy().tolist() == [1, 0]
-    assert rows["u"].shape == (0,)
+    assert rows["i"].shape == (0,)
     rows, shape = repeat_to_grid({"u": tf.constant("a"), "i": tf.zeros([3])})
     assert shape.numpy().tolist() == [3]
-    assert rows["u"].numpy().tolist() == [b"a"] * 3
+    assert rows["u"].numpy().tolist() == [b"a"], "one request: its context is left to be looked up"
+    rows, shape = repeat_to_grid({"u": tf.constant([["a"], ["b"]]), "i": tf.zeros([2, 3])})
+    assert shape.numpy().tolist() == [2, 3]
+    assert rows["u"].numpy().tolist() == [b"a"] * 3 + [b"b"] * 3
 
 
 def test_regression_answers_a_clipped_prediction(served):

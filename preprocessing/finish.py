@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,16 @@ from preprocessing.errors import PrepareError
 from preprocessing.layout import Layout, served_columns
 from preprocessing.prepared import FORMAT_VERSION, MANIFEST, RawTransform
 from preprocessing.schema import SPLITS, DatasetSpec
-from preprocessing.sources import Block
 from preprocessing.spans import Span
 from preprocessing.stages import report_path
 
 _PACKAGES = ("tensorflow", "tensorflow-transform", "apache-beam", "pyarrow", "numpy")
 
 
-def reports(work: Path, stage: str, blocks: int) -> list[dict[str, Any]]:
-    """A stage's report on every block. Raises PrepareError if one is missing."""
+def reports(work: Path, stage: str, numbers: Iterable[int]) -> list[dict[str, Any]]:
+    """A stage's reports on the numbered blocks. Raises PrepareError if one is missing."""
     found = []
-    for number in range(blocks):
+    for number in numbers:
         path = report_path(work, stage, number)
         if not path.is_file():
             raise PrepareError(
@@ -50,7 +49,7 @@ def total(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def check_rejected(spec: DatasetSpec, work: Path, blocks: int, stage: str) -> None:
+def check_rejected(spec: DatasetSpec, work: Path, blocks: Iterable[int], stage: str) -> None:
     """Raises PrepareError if too many rows are bad, or if no training row is left."""
     found = reports(work, stage, blocks)
     counters = total(found)
@@ -61,19 +60,39 @@ def check_rejected(spec: DatasetSpec, work: Path, blocks: int, stage: str) -> No
             f"{bad:,} of {rows:,} rows rejected, more than max_rejected"
             f" {spec.max_rejected:.2%}; first: {examples[0]}"
         )
-    if not sum(report["kept"][0] for report in found):
+    if stage == "count" and not sum(report["kept"][0] for report in found):
         raise PrepareError(f"no training row among {rows:,} rows (dropped: {counters['dropped']})")
 
 
-def _check_sums(count: list[dict[str, Any]], write: list[dict[str, Any]]) -> dict[str, Any]:
+def _check_sums(
+    work: Path, counted: Sequence[int], write: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """The counters of the whole job. Raises PrepareError unless every row is accounted for."""
     counters = total(write)
-    out = counters["rows_out"] + counters["rejected"] + sum(counters["dropped"].values())
-    if counters["rows_in"] != out:
-        raise PrepareError(f"rows were lost: {counters}")
-    for a, b in zip(count, write, strict=True):
-        if any(a[k] != b[k] for k in ("rows_in", "kept", "positives", "rejected", "dropped")):
+    _balance(counters, 0)
+    for number, before in zip(counted, reports(work, "count", counted), strict=True):
+        same = ("rows_in", "kept", "positives", "rejected", "dropped")
+        if any(before[k] != write[number][k] for k in same):
             raise PrepareError("the input changed while the job was reading it: run it again")
+    read = [json.loads(p.read_text()) for p in sorted(work.glob("negatives-?????.json"))]
+    if not read:
+        return counters
+    before = total(read)
+    shards = [json.loads(p.read_text()) for p in (work / "sampled").glob("*.json")]
+    sampled = sum(shard["sampled"] for shard in shards)
+    counters["rows_in"] = before["rows_in"]
+    counters["rejected"] += before["rejected"]
+    for reason, count in before["dropped"].items():
+        counters["dropped"][reason] = counters["dropped"].get(reason, 0) + count
+    counters["sampled"] = sampled
+    _balance(counters, sampled)
     return counters
+
+
+def _balance(counters: dict[str, Any], sampled: int) -> None:
+    out = counters["rows_out"] + counters["rejected"] + sum(counters["dropped"].values())
+    if counters["rows_in"] + sampled != out:
+        raise PrepareError(f"rows were lost: {counters}")
 
 
 def compare_with_graph(spec: DatasetSpec, folder: Path, work: Path) -> int:
@@ -156,11 +175,16 @@ def _fields(spec: DatasetSpec, vocabulary: Any) -> list[dict[str, Any]]:
 
 
 def finish(
-    spec: DatasetSpec, folder: Path, work: Path, blocks: list[Block], spans: Sequence[Span]
+    spec: DatasetSpec,
+    folder: Path,
+    work: Path,
+    counted: Sequence[int],
+    blocks: int,
+    spans: Sequence[Span],
 ) -> None:
     """Checks the job's results and completes `folder`."""
-    write = reports(work, "write", len(blocks))
-    counters = _check_sums(reports(work, "count", len(blocks)), write)
+    write = reports(work, "write", range(blocks))
+    counters = _check_sums(work, counted, write)
     checked = compare_with_graph(spec, folder, work)
     vocabulary = pq.read_table(folder / "vocabulary.parquet")
     layout = Layout.of(spec)

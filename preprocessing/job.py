@@ -22,7 +22,7 @@ from tensorflow_transform.beam import analysis_graph_builder
 from tensorflow_transform.beam.analyzer_cache import DatasetCache, DatasetKey
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
-from preprocessing import features, finish, runners, sources, spans
+from preprocessing import features, finish, runners, sampling, sources, spans
 from preprocessing.analysis import Analyzers, SumCounts, SumStatistics
 from preprocessing.errors import PrepareError
 from preprocessing.layout import served_columns
@@ -55,21 +55,91 @@ def prepare(
     Raises ValueError (one line) for a bad spec or log, FileNotFoundError, FileExistsError, OSError.
     """
     root = root_of(spec, data_dir)
-    served_columns(spec)
     runner = runners.Runner(workers, tuple(beam_options), progress)
-    with staging(Path(output), MANIFEST) as folder:
-        work = folder / "_work"
-        work.mkdir()
-        blocks = sources.plan(spec, root)
-        span = spans.Span.of(blocks, root)
-        order = _order(spec, blocks, work, runner)
-        _analyse(spec, list(enumerate(blocks)), folder, work, order, runner, [], None)
-        finish.check_rejected(spec, work, len(blocks), "count")
-        write = beam.ParDo(WriteBlock(spec, folder, work, order))
-        runner.over_blocks("write", list(enumerate(blocks)), write, work)
-        finish.finish(spec, folder, work, blocks, [span])
-        shutil.rmtree(work)
-    return PreparedDataset.load(output)
+    return _Job(spec, root, runner).run(Path(output))
+
+
+def append(
+    files: Sequence[str],
+    output: str | Path,
+    data_dir: str | Path,
+    *,
+    base: str | Path | None = None,
+    keep_ids: bool = False,
+    workers: int = 1,
+    beam_options: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> PreparedDataset:
+    """Adds `files` (relative to `data_dir`) to the dataset at `base` (default: `output` itself).
+
+    Only the new files are analysed; the earlier days' counts come from the dataset's cache, and the
+    result is that of a full run. All days are then written anew, so `data_dir` must still hold the
+    earlier files. With `keep_ids` the earlier vocabulary keeps its ids and new values follow it.
+    Raises PrepareError if the dataset cannot grow (a split by order or files, sampled negatives).
+    """
+    earlier = PreparedDataset.load(base or output)
+    old = DatasetSpec.parse(earlier.manifest["spec"], str(earlier.path / MANIFEST))
+    if old.split.kind in ("order", "files") or old.negatives or old.source.format == "python":
+        raise PrepareError(
+            f"{earlier.path}: cannot append: a split by order or files, sampled negatives and a"
+            " source in Python depend on the whole log"
+        )
+    document = old.resolved()
+    known = document["source"]["files"]
+    document["source"]["files"] = [*known, *(f for f in files if f not in known)]
+    runner = runners.Runner(workers, tuple(beam_options), progress)
+    job = _Job(DatasetSpec.parse(document), Path(data_dir).absolute(), runner, earlier, keep_ids)
+    return job.run(Path(output))
+
+
+class _Job:
+    """One run of the pipelines for one target."""
+
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        root: Path,
+        runner: runners.Runner,
+        earlier: PreparedDataset | None = None,
+        keep_ids: bool = False,
+    ) -> None:
+        served_columns(spec)
+        self._spec, self._root, self._runner = spec, root, runner
+        self._earlier = earlier
+        self._kept = earlier.path / "vocabulary.parquet" if earlier and keep_ids else None
+
+    def run(self, output: Path) -> PreparedDataset:
+        """Prepares into a folder aside and publishes it."""
+        with staging(output, MANIFEST) as folder:
+            work = folder / "_work"
+            work.mkdir()
+            blocks = sources.plan(self._spec, self._root)
+            history = spans.history(blocks, self._earlier)
+            cached = spans.caches(self._earlier)
+            spec, blocks = self._sampled(blocks, work)
+            numbered = list(enumerate(blocks))
+            sampled = self._spec.negatives is not None
+            new = [(n, b) for n, b in numbered if sampled or history[-1].holds(b)]
+            order = _order(spec, blocks, work, self._runner)
+            _analyse(spec, new, folder, work, order, self._runner, cached, self._kept)
+            finish.check_rejected(spec, work, [n for n, _ in new], "count")
+            write = beam.ParDo(WriteBlock(spec, folder, work, order))
+            self._runner.over_blocks("write", numbered, write, work)
+            finish.finish(self._spec, folder, work, [n for n, _ in new], len(blocks), history)
+            shutil.rmtree(work)
+        return PreparedDataset.load(output)
+
+    def _sampled(self, blocks: list[Block], work: Path) -> tuple[DatasetSpec, list[Block]]:
+        """The spec and blocks to go on with: those of the sampled rows, if there is sampling."""
+        if not self._spec.negatives:
+            return self._spec, blocks
+        sampling.check(self._spec)
+        folder = work / "sampled"
+        folder.mkdir()
+        sampling.sample(self._spec, blocks, folder, work, self._runner)
+        finish.check_rejected(self._spec, work, range(len(blocks)), "negatives")
+        spec = sampling.sampled_spec(self._spec, folder)
+        return spec, sources.plan(spec, folder)
 
 
 def root_of(spec: DatasetSpec, data_dir: str | Path | None) -> Path:
@@ -88,7 +158,7 @@ def _order(
     numbered = list(enumerate(blocks))
     runner.over_blocks("rows", numbered, beam.ParDo(CountRows(spec, work)), work)
     before, total = {}, 0
-    for report, block in zip(finish.reports(work, "rows", len(blocks)), blocks, strict=True):
+    for report, block in zip(finish.reports(work, "rows", range(len(blocks))), blocks, strict=True):
         before[block.key] = total
         total += sum(report["kept"])
     return Order(before, total)
@@ -107,6 +177,8 @@ def _analyse(
     """Vocabulary, constants and transform_fn of the given blocks and of earlier spans' caches."""
     new = folder / "analysis" / f"span-{len(cached)}"
     new.mkdir(parents=True)
+    for path in cached:
+        shutil.copytree(path, folder / "analysis" / path.name)
     analyzers = Analyzers(spec, folder, kept)
     preprocess = features.preprocessing_fn(spec, analyzers)
     specs = features.input_specs(spec)

@@ -86,15 +86,22 @@ class RowReader:
         for chunk in sources.read(self._block, self._spec.source, self._wanted):
             yield self.rows_of(chunk)
 
-    def rows_of(self, chunk: sources.Chunk) -> Rows:
-        """The rows of the block's next chunk."""
+    def labelled(self) -> Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]:
+        """(source columns, row numbers in the block, labels) of the good rows, without splits."""
+        for chunk in sources.read(self._block, self._spec.source, self._wanted):
+            yield self._good(chunk)
+
+    def _good(self, chunk: sources.Chunk) -> tuple[pa.RecordBatch, np.ndarray, np.ndarray]:
         batch = chunk.batch
         self.counters.rows_in += len(batch) + len(chunk.rejected)
         self._reject(chunk.rejected)
         numbers = np.arange(self._seen, self._seen + len(batch))
         self._seen += len(batch)
-        batch, numbers, label = self._labelled(batch, numbers)
-        batch, numbers, label = self._weighed(batch, numbers, label)
+        return self._weighed(*self._labelled(batch, numbers))
+
+    def rows_of(self, chunk: sources.Chunk) -> Rows:
+        """The rows of the block's next chunk."""
+        batch, numbers, label = self._good(chunk)
         overall = None
         if self._order:
             first = self._order.before[self._block.key] + sum(self.counters.kept)

@@ -9,6 +9,8 @@ from typing import Any
 
 import apache_beam as beam
 
+from preprocessing.errors import PrepareError
+from preprocessing.prepared import PreparedDataset
 from preprocessing.sources import Block
 
 
@@ -18,14 +20,43 @@ class Span:
 
     files: tuple[tuple[str, int], ...]
 
-    @classmethod
-    def of(cls, blocks: list[Block], root: Path) -> Span:
-        files = dict.fromkeys((b.name, b.path) for b in blocks)
-        return cls(tuple((n, Path(p).stat().st_size if Path(p).is_file() else 0) for n, p in files))
+    def holds(self, block: Block) -> bool:
+        """True if the block is of one of this span's files."""
+        return any(name == block.name for name, _ in self.files)
 
     def plain(self) -> dict[str, Any]:
         """As JSON data."""
         return asdict(self)
+
+
+def history(blocks: list[Block], earlier: PreparedDataset | None) -> list[Span]:
+    """The spans of an earlier dataset and the new one, of the files it did not have.
+
+    Raises PrepareError if an earlier file is gone or has changed, or if there is nothing new.
+    """
+    sizes = {b.name: Path(b.path).stat().st_size if Path(b.path).is_file() else 0 for b in blocks}
+    old = [Span(tuple((n, s) for n, s in span["files"])) for span in _recorded(earlier)]
+    for span in old:
+        for name, size in span.files:
+            if sizes.get(name) != size:
+                state = "gone" if name not in sizes else f"{sizes[name]:,} bytes, was {size:,}"
+                raise PrepareError(f"cannot append: the earlier file {name} is {state}")
+    known = {name for span in old for name, _ in span.files}
+    new = tuple((name, size) for name, size in sizes.items() if name not in known)
+    if not new:
+        raise PrepareError("cannot append: no file that the dataset does not have already")
+    return [*old, Span(new)]
+
+
+def caches(earlier: PreparedDataset | None) -> list[Path]:
+    """Folders with the analyses of an earlier dataset's spans."""
+    if earlier is None:
+        return []
+    return [earlier.path / "analysis" / f"span-{i}" for i in range(len(_recorded(earlier)))]
+
+
+def _recorded(earlier: PreparedDataset | None) -> list[dict[str, Any]]:
+    return earlier.manifest["spans"] if earlier else []
 
 
 def keep(blob: bytes, folder: str, kind: str) -> None:

@@ -39,13 +39,24 @@ def report_path(work: Path, stage: str, number: int) -> Path:
     return work / f"{stage}-{number:05d}.json"
 
 
-def _report(work: Path, stage: str, number: int, reader: RowReader, **more: Any) -> None:
+def write_report(work: Path, stage: str, number: int, reader: RowReader, **more: Any) -> None:
+    """Leaves the report on a complete block."""
     path = report_path(work, stage, number)
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     examples = [reason for reason, _ in reader.rejected[:_EXAMPLES]]
     report = {**dataclasses.asdict(reader.counters), "examples": examples, **more}
     aside.write_text(json.dumps(report), encoding="utf-8")
     aside.replace(path)
+
+
+def write_rejected(work: Path, name: str, rejected: list[tuple[str, str]], block: Block) -> None:
+    """Writes a block's rejected rows with their reasons, one JSON object a line."""
+    if not rejected:
+        return
+    with (work / f"rejected-{name}.jsonl").open("w", encoding="utf-8") as file:
+        for reason, text in rejected:
+            row = {"file": block.name, "block": block.ordinal, "reason": reason, "row": text}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 class CountRows(beam.DoFn):
@@ -59,7 +70,7 @@ class CountRows(beam.DoFn):
         reader = RowReader(self._spec, block)
         for _ in reader:
             continue
-        _report(self._work, "rows", number, reader)
+        write_report(self._work, "rows", number, reader)
         yield number
 
 
@@ -75,7 +86,7 @@ class CountValues(beam.DoFn):
         accumulator = Accumulator(self._spec)
         for rows in ahead(reader):
             accumulator.add(rows.select(0).served)
-        _report(self._work, "count", number, reader)
+        write_report(self._work, "count", number, reader)
         for blob in accumulator.count_blobs():
             yield beam.pvalue.TaggedOutput("counts", blob)
         yield beam.pvalue.TaggedOutput("numbers", accumulator.number_blob())
@@ -114,7 +125,7 @@ class WriteBlock(beam.DoFn):
                     outputs.sample(part.served, ids, values)
                     sampled = True
         outputs.close(reader.rejected, block)
-        _report(self._work, "write", number, reader, digests=outputs.digests)
+        write_report(self._work, "write", number, reader, digests=outputs.digests)
         yield number
 
 
@@ -158,9 +169,4 @@ class _Outputs:
         for final, aside, writer in self._raw.values():
             writer.close()
             aside.replace(final)
-        if rejected:
-            path = self._work / f"rejected-{self._number:05d}.jsonl"
-            with path.open("w", encoding="utf-8") as file:
-                for reason, text in rejected:
-                    row = {"file": block.name, "block": block.ordinal, "reason": reason}
-                    file.write(json.dumps({**row, "row": text}, ensure_ascii=False) + "\n")
+        write_rejected(self._work, f"{self._number:05d}", rejected, block)

@@ -1,7 +1,8 @@
 """MovieLens 100K: ratings joined with user and film attributes, from either published form.
 
 GroupLens's own files (u.data, u.user, u.item) and RecBole's copies of them (ml-100k.inter, .user,
-.item) hold the same facts in other notations; `read` gives the same rows in the same order for both.
+.item) hold the same facts in other notations; `read` gives the same rows in the same order for
+both.
 """
 
 from __future__ import annotations

@@ -38,13 +38,12 @@ class AnovaKernel(keras.layers.Layer):
 
 def elementary_sums(vectors: Any, order: int) -> list[Any]:
     """A^0, ..., A^order of field vectors (B, F, D), each (B, D); A^0 is 1."""
-    sums = [ops.ones_like(vectors[:, 0])]
-    # Row j: the kernel, one order lower, of the fields before j.
-    before = ops.ones_like(vectors)
-    for _ in range(order):
-        totals = ops.cumsum(vectors * before, axis=1)
-        sums.append(totals[:, -1])
-        before = ops.pad(totals[:, :-1], [[0, 0], [1, 0], [0, 0]])
+    # One small step per field: a cumulative sum says the same, but is ten times slower on a CPU.
+    one = ops.ones_like(vectors[:, 0])
+    sums = [one] + [ops.zeros_like(one)] * order
+    for vector in ops.unstack(vectors, axis=1):
+        grown = [sums[t] + vector * sums[t - 1] for t in range(1, order + 1)]
+        sums = [one, *grown]
     return sums
 
 

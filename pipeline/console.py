@@ -31,6 +31,7 @@ def start_tensorflow() -> None:
 
             # The first look for devices is what complains of a missing GPU.
             tf.config.list_physical_devices()
+            tf.get_logger().setLevel("ERROR")
             keras.config.disable_traceback_filtering()
         except BaseException:
             aside.seek(0)

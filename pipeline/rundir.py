@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import RunConfig, load_config
 from pipeline.errors import PipelineError
 from pipeline.files import write_json, write_text
+from pipeline.specs import prepared_folder
 
 if TYPE_CHECKING:
     import keras
+
     from preprocessing.prepared import PreparedDataset
 
 
@@ -110,4 +112,4 @@ def load_prepared(path: str | Path) -> "PreparedDataset":
 
 def prepared_path(config: RunConfig) -> Path:
     """Where the configuration's prepared dataset lives."""
-    return config.data.prepared or Path("data") / "prepared" / Path(config.data.spec).stem
+    return config.data.prepared or prepared_folder(config.data.spec)

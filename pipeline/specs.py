@@ -1,5 +1,6 @@
-"""Dataset specs by file or by the name of one that ships with the project."""
+"""Dataset specs and raw files by path, or by the name of a dataset that ships with the project."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,35 +9,33 @@ from pipeline.errors import nearest
 if TYPE_CHECKING:
     from preprocessing.schema import DatasetSpec
 
-PRESETS = Path(__file__).parents[1] / "preprocessing" / "presets"
-
-
-def find_spec(name: str) -> Path:
-    """Path of a spec file; raises FileNotFoundError with the nearest names."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    preset = PRESETS / f"{name}.yaml"
-    if len(path.parts) == 1 and preset.is_file():
-        return preset
-    known = sorted(item.stem for item in PRESETS.glob("*.yaml"))
-    raise FileNotFoundError(f"no dataset spec {name!r}{nearest(name, known)}")
-
 
 def load_spec(name: str) -> "DatasetSpec":
-    """The validated spec."""
+    """The validated spec of a file or a shipped dataset.
+
+    Raises FileNotFoundError with the nearest names, or the spec's own one-line error.
+    """
+    from preprocessing import presets
     from preprocessing.schema import DatasetSpec
 
-    return DatasetSpec.load(find_spec(name))
+    if Path(name).is_file():
+        return DatasetSpec.load(name)
+    if name in presets.names():
+        return presets.spec(name)
+    raise FileNotFoundError(f"no dataset spec {name!r}{nearest(name, presets.names())}")
 
 
-def data_folder(name: str, given: Path | None) -> Path | None:
-    """The folder of a spec's raw files: as given, where `datasets fetch` puts them, or None.
-
-    None means the spec's own folder, which is right for a spec file of the user's.
-    """
-    if given is not None or Path(name).is_file():
-        return given
+def raw_folder(
+    name: str, given: Path | None, say: Callable[[str], None] = lambda _: None
+) -> Path | None:
+    """The folder of the raw files: as given, or fetched, or None for the spec's own folder."""
     from preprocessing import fetch
 
-    return fetch.cached(name)
+    if given is None and not Path(name).is_file() and name in fetch.fetchable():
+        return fetch.fetch(name, say=say)
+    return given
+
+
+def prepared_folder(name: str) -> Path:
+    """Where a dataset is prepared to unless told otherwise."""
+    return Path("data") / "prepared" / Path(name).stem

@@ -1,4 +1,4 @@
-"""prepare and inspect."""
+"""datasets and prepare."""
 
 import argparse
 from pathlib import Path
@@ -10,6 +10,15 @@ if TYPE_CHECKING:
 
 def register(commands: "Commands") -> None:
     """Add the group's commands."""
+    parser = commands.add(
+        "datasets",
+        datasets,
+        "List the datasets that ship with a spec, or fetch the raw files of one.",
+        "python -m pipeline datasets fetch movielens-100k",
+    )
+    parser.add_argument("action", choices=("list", "fetch"))
+    parser.add_argument("name", nargs="?", help="dataset to fetch")
+    parser.add_argument("--data", type=Path, help="cache folder (default: CTR_DATA or the user's)")
     parser = commands.add(
         "prepare",
         prepare,
@@ -31,21 +40,62 @@ def register(commands: "Commands") -> None:
     )
 
 
+def datasets(arguments: argparse.Namespace) -> Any:
+    """List or fetch."""
+    from pipeline import console
+
+    if arguments.action == "list":
+        console.start_tensorflow()
+        from preprocessing import fetch, presets
+
+        found = [
+            {
+                "name": name,
+                "fetch": name in fetch.fetchable(),
+                "description": presets.spec(name).description,
+            }
+            for name in presets.names()
+        ]
+        if not arguments.json:
+            from rich.console import Console
+            from rich.table import Table
+
+            table = Table("name", "can be fetched", "what")
+            for row in found:
+                table.add_row(row["name"], "yes" if row["fetch"] else "no", row["description"])
+            Console().print(table)
+        return found
+    from pipeline.errors import PipelineError
+
+    if not arguments.name:
+        raise PipelineError("datasets fetch: which one? see `python -m pipeline datasets list`")
+    from preprocessing import fetch
+
+    say = console.console().print
+    path = fetch.fetch(arguments.name, arguments.data, say=lambda text: say(text, highlight=False))
+    if not arguments.json:
+        print(path)
+    return {"name": arguments.name, "path": str(path)}
+
+
 def prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the preparation job."""
     from pipeline import console, specs
 
     spec = specs.load_spec(arguments.spec)
-    output = arguments.output or Path("data") / "prepared" / Path(arguments.spec).stem
+    out = console.console()
+    folder = specs.raw_folder(
+        arguments.spec, arguments.data, lambda text: out.print(text, highlight=False)
+    )
     console.start_tensorflow()
     from pipeline.progress import bar
     from preprocessing.job import prepare as run_job
 
-    with bar(console.console()) as report:
+    with bar(out) as report:
         prepared = run_job(
             spec,
-            output,
-            specs.data_folder(arguments.spec, arguments.data),
+            arguments.output or specs.prepared_folder(arguments.spec),
+            folder,
             workers=arguments.workers,
             beam_options=arguments.beam,
             progress=report,

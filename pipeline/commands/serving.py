@@ -26,7 +26,7 @@ def register(commands: "Commands") -> None:
     parser = commands.add(
         "serve",
         serve,
-        "Serve models as TensorFlow Serving does; its flags are passed on (try `serve --helpfull`).",
+        "Serve models as TensorFlow Serving does; all further flags are its own.",
         "python -m pipeline serve --model_name=movielens-100k-afm "
         "--model_base_path=models_repository/movielens-100k-afm",
     )

@@ -5,8 +5,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from models.layers.masked_softmax import masked_softmax
-
 
 @keras.saving.register_keras_serializable(package="ctr")
 class InteractionAggregation(keras.layers.Layer):
@@ -62,7 +60,10 @@ class InteractionAggregation(keras.layers.Layer):
         """alpha_ij p_ij of each head, (B, H, F, F); arguments as of `call`."""
         scores = self._products(ops.expand_dims(vectors, 1) * self._head_queries(), vectors)
         scores = ops.leaky_relu(scores, negative_slope=0.2)
-        weights = masked_softmax(scores, None if kept is None else ops.expand_dims(kept, 1))
+        if kept is not None:
+            # Every field keeps at least one, so no row is -inf throughout.
+            scores = ops.where(ops.expand_dims(kept, 1), scores, float("-inf"))
+        weights = ops.softmax(scores, axis=-1)
         return weights if edges is None else weights * ops.expand_dims(edges, 1)
 
     def call(

@@ -29,6 +29,7 @@ ADDITIVE = [
     "graphfm-i",
     "graphfm-m",
     "graphfm-s",
+    "hoafm",
     "hofm",
     "ia-ifm",
     "ifm",

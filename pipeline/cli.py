@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-GROUPS = ("data", "training", "serving", "scoring")
+GROUPS = ("data", "training", "serving", "scoring", "whole")
 _EXIT_MISTAKE = 2
 _EXIT_INTERRUPTED = 130
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import RunConfig, load_config
 from pipeline.errors import PipelineError
 from pipeline.files import write_json, write_text
-from pipeline.specs import prepared_folder
+from pipeline.specs import load_spec, prepared_folder
 
 if TYPE_CHECKING:
     import keras
@@ -108,6 +108,18 @@ def load_prepared(path: str | Path) -> "PreparedDataset":
     from preprocessing.prepared import PreparedDataset
 
     return PreparedDataset.load(path)
+
+
+def check_spec(config: RunConfig, prepared: "PreparedDataset") -> None:
+    """Raises PipelineError where the dataset was prepared from another spec than the run names."""
+    wanted = load_spec(config.data.spec).resolved()
+    found = prepared.manifest["spec"]
+    odd = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
+    if odd:
+        raise PipelineError(
+            f"{prepared.path}: prepared from another spec than {config.data.spec} "
+            f"(differs in {', '.join(odd)}); prepare it again, or set data.prepared"
+        )
 
 
 def prepared_path(config: RunConfig) -> Path:

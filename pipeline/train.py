@@ -28,7 +28,7 @@ from pipeline.evaluate import Scorer, Split, evaluate_split
 from pipeline.metrics import Metrics, SingleClassError
 from pipeline.optimizers import build_optimizer
 from pipeline.report import plot_history, plot_split
-from pipeline.rundir import Run, load_prepared, prepared_path
+from pipeline.rundir import Run, check_spec, load_prepared, prepared_path
 from pipeline.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -69,7 +69,10 @@ class Trainer:
         console: Console | None = None,
     ) -> None:
         self.config = config
-        self.prepared = prepared or load_prepared(prepared_path(config))
+        if prepared is None:
+            prepared = load_prepared(prepared_path(config))
+            check_spec(config, prepared)
+        self.prepared = prepared
         self.console = console or Console(stderr=True)
         self.strategy = Strategy(config.strategy)
         if config.training.mixed_precision:

@@ -29,6 +29,8 @@ def register(commands: "Commands") -> None:
         "Serve models as TensorFlow Serving does; all further flags are its own.",
         "python -m pipeline serve --model_name=movielens-100k-afm "
         "--model_base_path=models_repository/movielens-100k-afm",
+        add_help=False,  # the server's own parser answers --help
+        allow_abbrev=False,
     )
     parser.set_defaults(takes_rest=True)
 
@@ -65,6 +67,12 @@ def serve(arguments: argparse.Namespace) -> None:
     console.start_tensorflow()
     from serving.embedded.command import main
 
-    code = main(arguments.rest, prog="python -m pipeline serve")
+    flags = [
+        f"--model_base_path={Path(flag.partition('=')[2]).resolve()}"
+        if flag.startswith("--model_base_path=")
+        else flag
+        for flag in arguments.rest
+    ]
+    code = main(flags, prog="python -m pipeline serve")
     if code:
         raise SystemExit(code)

@@ -65,8 +65,7 @@ def sample(
         _ = (
             found.rows
             | "ByKey" >> beam.GroupByKey()
-            | "Sample"
-            >> beam.MapTuple(_write_shard, rule, str(folder), beam.pvalue.AsSingleton(items))
+            | "Sample" >> beam.Map(_write_shard, rule, str(folder), beam.pvalue.AsSingleton(items))
         )
 
     runner.run("negatives", build, work, len(blocks))
@@ -116,8 +115,9 @@ def _to_bytes(table: pa.Table) -> bytes:
 
 
 def _write_shard(
-    shard: int, parts: Iterable[bytes], rule: Negatives, folder: str, items: list[str]
+    element: tuple[int, Iterable[bytes]], rule: Negatives, folder: str, items: list[str]
 ) -> None:
+    shard, parts = element
     tables = [pa.ipc.open_stream(part).read_all() for part in parts]
     table = pa.concat_tables(tables).sort_by([(_BLOCK, "ascending"), (_ROW, "ascending")])
     positives = table.filter(pc.equal(table[LABEL], "1"))

@@ -117,6 +117,8 @@ def plan(spec: DatasetSpec, root: Path) -> list[Block]:
                 Block(str(path), name, i, start, stop, split=split)
                 for i, (start, stop) in enumerate(ranges)
             ]
+    if not blocks:
+        raise SourceError(f"no rows in {files_of(spec, root)[0][0]}: nothing after the header")
     return blocks
 
 

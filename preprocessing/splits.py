@@ -40,7 +40,8 @@ def assign(spec: DatasetSpec, batch: pa.RecordBatch, place: Place) -> np.ndarray
         return _by_order(split, place)
     state = hashing.start(len(batch), split.seed)
     if split.kind == "ratio":
-        state = _place_hash(state, place)
+        block = hashing.add_text(hashing.start(1, split.seed), pa.array([place.block]))
+        state = hashing.add_integers(np.repeat(block, len(batch)), place.numbers)
     else:
         names = [f"s:{key}" for key in split.key] or sorted(batch.schema.names)
         for name in names:
@@ -50,11 +51,6 @@ def assign(spec: DatasetSpec, batch: pa.RecordBatch, place: Place) -> np.ndarray
 
 def _text(column: pa.Array) -> pa.Array:
     return column if pa.types.is_string(column.type) else pc.cast(column, pa.string())
-
-
-def _place_hash(state: np.ndarray, place: Place) -> np.ndarray:
-    block = hashing.add_text(state[:1], pa.array([place.block]))
-    return hashing.add_integers(np.repeat(block, len(state)), place.numbers)
 
 
 def _by_share(unit: np.ndarray, shares: tuple[float, float, float]) -> np.ndarray:

@@ -68,10 +68,12 @@ class OptimizerConfig(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="allow", validate_default=True)
 
-    name: str = pydantic.Field("adam", description="adam, adagrad, sgd, ftrl or a Keras class name")
+    name: str = pydantic.Field(
+        "adam", description="adam, adagrad, sgd, ftrl, adamw, rmsprop, nadam, lion"
+    )
     learning_rate: float = pydantic.Field(1e-3, gt=0)
     tables: Literal["auto", "dense", "sparse"] = pydantic.Field(
-        "auto", description="update whole tables, only the batch's rows, or decide by size"
+        "auto", description="update tables whole, only the batch's rows, or decide by size"
     )
 
     @property

@@ -26,7 +26,7 @@ from pipeline.data import TrainingData
 from pipeline.errors import PipelineError
 from pipeline.evaluate import Scorer, Split, evaluate_split
 from pipeline.metrics import Metrics, SingleClassError
-from pipeline.optimizers import build_optimizer
+from pipeline.optimizers import build_optimizer, catch_up, updates_whole
 from pipeline.report import plot_history, plot_split
 from pipeline.rundir import Run, check_spec, load_prepared, prepared_path
 from pipeline.strategy import Strategy
@@ -50,7 +50,11 @@ def build_model(config: RunConfig, prepared: "PreparedDataset") -> keras.Model:
     manifest = prepared.manifest
     features = models.Features.from_fields(manifest["num_features"], manifest["fields"])
     keras.utils.set_random_seed(config.seed)
-    return models.build(config.model.name, features, **config.model.arguments)
+    arguments = config.model.arguments
+    if config.training.mixed_precision:
+        # bfloat16 has float32's range, so that no loss scaling is needed.
+        arguments.setdefault("dtype", "mixed_bfloat16")
+    return models.build(config.model.name, features, **arguments)
 
 
 class Trainer:
@@ -75,8 +79,6 @@ class Trainer:
         self.prepared = prepared
         self.console = console or Console(stderr=True)
         self.strategy = Strategy(config.strategy)
-        if config.training.mixed_precision:
-            keras.mixed_precision.set_global_policy("mixed_bfloat16")
 
     def train(self, resume: bool = False, extra_callbacks: Any = ()) -> TrainResult:
         """Fit the model, restore its best weights, save it with its validation metrics.
@@ -153,16 +155,23 @@ class Trainer:
 
             copied = copy_by_token(Run.load(config.training.init_from), model, self.prepared)
             self.console.print(f"copied {copied} from {config.training.init_from}")
-        optimizer = build_optimizer(config.optimizer)
-        if config.training.mixed_precision:
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        manifest, jit = self.prepared.manifest, config.training.jit_compile
+        optimizer = build_optimizer(
+            config.optimizer,
+            manifest["num_features"],
+            manifest["num_positions"],
+            config.training.batch_size,
+        )
+        if jit == "auto":
+            # A step by row has shapes that depend on the batch, which XLA does not compile.
+            jit = updates_whole(optimizer) and self.strategy.replicas == 1
         binary = config.training.task == "binary"
         model.compile(
             optimizer=optimizer,
             loss=keras.losses.BinaryCrossentropy(from_logits=True)
             if binary
             else keras.losses.MeanSquaredError(),
-            jit_compile=config.training.jit_compile,
+            jit_compile=jit,
             steps_per_execution=config.training.steps_per_execution,
         )
         optimizer.build(model.trainable_variables)
@@ -228,6 +237,7 @@ class _Fit:
             raise PipelineError(f"validation split of {where}: {error}") from error
 
     def _evaluate(self) -> dict[str, float]:
+        catch_up(self.model.optimizer, self.model.trainable_variables)
         skipped = ("rows", "label_rate", "groups")
         return {k: v for k, v in self.validate()[1].items() if k not in skipped}
 

@@ -1,0 +1,1 @@
+"""Experiments: committed configurations, their records, and the tables made from them."""

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from serving.calibration import parse_calibration, reference
 from serving.columns import Column, as_vector, parse_columns
-from serving.model_card import write_model_card
+from serving.model_card import code_version, write_model_card
 from serving.saved_model import write_saved_model
 from serving.signatures import SIGNATURES, Scorer
 from serving.verify import Case, verify_in_fresh_process
@@ -151,6 +151,7 @@ def _own_facts(scorer: Scorer, name: str, records: int) -> dict[str, object]:
         "columns": [vars(column) for column in scorer.columns],
         "calibration": scorer.calibration,
         "tensorflow": tf.__version__,
+        "code_version": code_version(),
         "warmup_records": records,
     }
 

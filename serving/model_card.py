@@ -5,6 +5,7 @@ It lies in `assets.extra/`, which TensorFlow Serving reads nothing but the warm-
 
 import json
 import math
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,16 @@ def write_model_card(directory: Path, card: Mapping[str, object]) -> None:
         json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
     )
     (folder / "model_card.md").write_text(to_markdown(plain), encoding="utf-8")
+
+
+def code_version() -> str:
+    """The commit of this code (`-dirty` with changes on top), `unknown` outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parents[1]), "describe", "--always", "--dirty"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return described.stdout.strip()
 
 
 def read_model_card(directory: Path) -> dict[str, object]:

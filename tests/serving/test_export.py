@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import serving.export
 from serving.export import ExportError, export, remove_version, versions
-from serving.model_card import read_model_card, to_markdown
+from serving.model_card import code_version, read_model_card, write_model_card
 from serving.verify import Case, VerificationError, verify, verify_in_fresh_process
 from tests.serving.support import COLUMNS, make_rows
 
@@ -57,9 +57,19 @@ def test_card_says_what_was_verified(model_directory):
     assert "tests \\| only" in text
 
 
-def test_card_takes_numpy_and_nan():
-    text = to_markdown({"name": "m", "auc": 0.123456789, "fields": [{"name": "a", "size": 3}]})
-    assert "- **Auc**: 0.123457" in text
+def test_card_tells_the_code_version(model_directory, monkeypatch):
+    assert read_model_card(model_directory)["code_version"]
+    monkeypatch.setenv("PATH", "")
+    assert code_version() == "unknown"
+
+
+def test_card_takes_numpy_and_nan(tmp_path):
+    card = {"name": "m", "auc": np.float32(0.125), "loss": float("nan"), "sizes": np.arange(2)}
+    write_model_card(tmp_path, {**card, "fields": [{"name": "a", "size": 3}]})
+    assert read_model_card(tmp_path)["sizes"] == [0, 1]
+    assert read_model_card(tmp_path)["loss"] == "nan"
+    text = (tmp_path / "assets.extra" / "model_card.md").read_text()
+    assert "- **Auc**: 0.125" in text
     assert "| a | 3 |" in text
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from preprocessing.errors import SourceError
 
-CHUNK_BYTES = 16 << 20
+CHUNK_BYTES = 8 << 20
 LONGEST_ROW = 256 << 20
 _WINDOW = 1 << 16
 

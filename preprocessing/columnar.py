@@ -153,13 +153,18 @@ def finish(
     for name in wanted.numbers:
         column = table[name].combine_chunks()
         if pa.types.is_floating(column.type):
-            numbers[name] = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float32()), column)
+            nan = pc.is_nan(column)
+            some = pc.any(nan).as_py()
+            numbers[name] = (
+                pc.if_else(nan, pa.scalar(None, pa.float32()), column) if some else column
+            )
         else:
             numbers[name] = _number(name, column, missing, bad, reasons)
-    keep = pa.array(~bad)
+    if reasons:
+        numbers = {name: column.filter(pa.array(~bad)) for name, column in numbers.items()}
     table, more = _set_aside(table, bad, reasons)
     arrays = [_one(table[name]) for name in wanted.texts]
-    arrays += [_one(numbers[name].filter(keep)) for name in wanted.numbers]
+    arrays += [_one(numbers[name]) for name in wanted.numbers]
     names = [f"s:{n}" for n in wanted.texts] + [f"n:{n}" for n in wanted.numbers]
     return pa.RecordBatch.from_arrays(arrays, names=names), rejected + more
 

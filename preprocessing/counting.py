@@ -50,6 +50,8 @@ def _table(index: int, values: pa.Array, counts: pa.Array) -> pa.Table:
 
 def merged(tables: list[pa.Table]) -> pa.Table:
     """One table with one row for each (field, value)."""
+    if len(tables) == 1:
+        return tables[0]
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
     grouped = table.group_by(["field", "value"], use_threads=False).aggregate([("count", "sum")])
     return grouped.select(["field", "value", "count_sum"]).rename_columns(SCHEMA.names)
@@ -99,15 +101,21 @@ def sharded(table: pa.Table) -> list[bytes]:
     values = table["value"].combine_chunks()
     state = hashing.add_text(hashing.start(len(values), 0), values)
     shard = (state % np.uint64(SHARDS)).astype(np.uint8)
+    table = table.take(pa.array(np.argsort(shard, kind="stable")))
+    ends = np.cumsum(np.bincount(shard, minlength=SHARDS))
+    starts = np.concatenate([[0], ends[:-1]])
     return [
-        to_blob(s, table.filter(pa.array(shard == s))) for s in range(SHARDS) if (shard == s).any()
+        to_blob(s, table.slice(starts[s], ends[s] - starts[s]))
+        for s in range(SHARDS)
+        if ends[s] > starts[s]
     ]
 
 
 def to_blob(shard: int, table: pa.Table) -> bytes:
     """One shard of counts as bytes."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, SCHEMA) as writer:
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.ipc.new_stream(sink, SCHEMA, options=options) as writer:
         writer.write_table(table)
     return bytes([shard]) + sink.getvalue().to_pybytes()
 

@@ -44,8 +44,8 @@ class RowEncoder:
         return len(self._ids[index])
 
     def encode(self, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
-        """Served columns -> ids int64 (B, P), values float32 (B, P)."""
-        ids = np.zeros((len(batch), self._layout.num_positions), np.int64)
+        """Served columns -> ids int32 (B, P), values float32 (B, P)."""
+        ids = np.zeros((len(batch), self._layout.num_positions), np.int32)
         values = np.zeros(ids.shape, np.float32)
         for slot in self._layout.slots:
             if slot.field.kind == "multivalued":

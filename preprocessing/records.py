@@ -70,10 +70,16 @@ class RecordEncoder:
         return _assemble_by_length(parts, group)
 
     def _varints(self, ids: np.ndarray) -> np.ndarray:
-        shifts = np.arange(self._width, dtype=np.uint32) * np.uint32(7)
-        out = (ids.astype(np.uint32)[:, :, None] >> shifts) & np.uint32(0x7F)
-        out[:, :, :-1] |= np.uint32(0x80)
-        return out.astype(np.uint8).reshape(len(ids), -1)
+        """Ids (B, P) as bytes (B, P * width): seven bits a byte, all but the last marked."""
+        kind = np.dtype("<u4" if self._width <= 4 else "<u8")
+        ids = ids.astype(kind)
+        spread = np.zeros_like(ids)
+        for i in range(self._width):
+            seven = (ids >> kind.type(7 * i)) & kind.type(0x7F)
+            mark = kind.type(0x80 if i < self._width - 1 else 0)
+            spread |= (seven | mark) << kind.type(8 * i)
+        wide = spread.view(np.uint8).reshape(len(ids), self._positions, kind.itemsize)
+        return wide[:, :, : self._width].reshape(len(ids), self._positions * self._width)
 
 
 def _bytes_of(values: np.ndarray) -> np.ndarray:
@@ -119,7 +125,7 @@ def _digest(data: np.ndarray) -> int:
     words = padded.view("<u8")
     weights = hashing.mix(np.arange(1, words.shape[1] + 1, dtype=np.uint64)) | np.uint64(1)
     with np.errstate(over="ignore"):
-        hashes = hashing.mix((words * weights).sum(1) + np.uint64(data.shape[1]))
+        hashes = hashing.mix(np.einsum("ij,j->i", words, weights) + np.uint64(data.shape[1]))
         return int(hashes.sum())
 
 

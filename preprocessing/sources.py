@@ -168,7 +168,7 @@ def read(block: Block, source: Source, wanted: Wanted) -> Iterator[Chunk]:
         parts = columnar.read_parquet(path, block.row_groups, wanted)
     elif source.format == "python":
         module = importlib.import_module(f"preprocessing.presets.{source.module}")
-        parts = columnar.convert_all(module.read(path), wanted, path)
+        parts = columnar.convert_all(module.read(path, *source.files), wanted, path)
     else:
         quote = source.quote_character if source.format in ("csv", "tsv") else ""
         pieces = byte_blocks.chunks(path, block.start, block.stop, quote)

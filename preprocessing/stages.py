@@ -110,23 +110,35 @@ class WriteBlock(beam.DoFn):
         number, block = element
         reader = RowReader(self._spec, block, self._order)
         outputs = _Outputs(self._spec, self._work, number)
-        sampled = False
-        for rows in ahead(reader):
-            for code in range(len(SPLITS)):
-                part = rows.select(code)
-                if not len(part.label):
-                    continue
-                ids, values = self._rows.encode(part.served)
-                stream, digest = self._records.encode(
-                    ids, values, part.label, part.weight, part.group
-                )
-                outputs.write(code, stream, digest, part)
-                if not sampled and number < SAMPLE_BLOCKS:
-                    outputs.sample(part.served, ids, values)
-                    sampled = True
+        # Reading, encoding and compressing run in three threads.
+        for part in ahead(self._encoded(ahead(reader))):
+            outputs.write(part)
         outputs.close(reader.rejected, block)
         write_report(self._work, "write", number, reader, digests=outputs.digests)
         yield number
+
+    def _encoded(self, chunks: Iterator[Rows]) -> Iterator[_Part]:
+        for chunk in chunks:
+            for code in range(len(SPLITS)):
+                rows = chunk.select(code)
+                if len(rows.label):
+                    ids, values = self._rows.encode(rows.served)
+                    stream, digest = self._records.encode(
+                        ids, values, rows.label, rows.weight, rows.group
+                    )
+                    yield _Part(code, rows, ids, values, stream, digest)
+
+
+@dataclasses.dataclass
+class _Part:
+    """The rows of one split in a chunk, encoded."""
+
+    code: int
+    rows: Rows
+    ids: np.ndarray
+    values: np.ndarray
+    stream: bytes
+    digest: int
 
 
 class _Outputs:
@@ -138,16 +150,19 @@ class _Outputs:
         self._raw: dict[int, tuple[Path, Path, pq.ParquetWriter]] = {}
         self.digests = [0, 0, 0]
 
-    def write(self, code: int, stream: bytes, digest: int, rows: Rows) -> None:
-        name = f"{SPLITS[code]}-{self._number:05d}"
-        if code not in self._shards:
-            self._shards[code] = ShardWriter(self._work / f"{name}.tfrecord.gz")
-        self._shards[code].write(stream)
-        self.digests[code] = (self.digests[code] + digest) % (1 << 64)
-        if SPLITS[code] in self._spec.keep_raw:
-            table = pa.Table.from_batches([rows.served])
-            table = table.append_column("label", pa.array(rows.label))
-            self._raw_writer(code, name, table.schema).write_table(table)
+    def write(self, part: _Part) -> None:
+        """Adds encoded rows; some of the first ones are kept for comparison with the graph."""
+        name = f"{SPLITS[part.code]}-{self._number:05d}"
+        if part.code not in self._shards:
+            self._shards[part.code] = ShardWriter(self._work / f"{name}.tfrecord.gz")
+        if not any(self.digests) and self._number < SAMPLE_BLOCKS:
+            self._sample(part)
+        self._shards[part.code].write(part.stream)
+        self.digests[part.code] = (self.digests[part.code] + part.digest) % (1 << 64)
+        if SPLITS[part.code] in self._spec.keep_raw:
+            table = pa.Table.from_batches([part.rows.served])
+            table = table.append_column("label", pa.array(part.rows.label))
+            self._raw_writer(part.code, name, table.schema).write_table(table)
 
     def _raw_writer(self, code: int, name: str, schema: pa.Schema) -> pq.ParquetWriter:
         if code not in self._raw:
@@ -156,12 +171,12 @@ class _Outputs:
             self._raw[code] = (final, aside, pq.ParquetWriter(aside, schema))
         return self._raw[code][2]
 
-    def sample(self, served: pa.RecordBatch, ids: np.ndarray, values: np.ndarray) -> None:
-        """Keeps some encoded rows for the comparison with the graph."""
-        pick = np.unique(np.linspace(0, len(served) - 1, SAMPLE_ROWS).astype(int))
-        table = pa.Table.from_batches([served.take(pa.array(pick))])
-        np.savez(self._work / f"sample-{self._number:05d}.npz", ids=ids[pick], values=values[pick])
-        pq.write_table(table, self._work / f"sample-{self._number:05d}.parquet")
+    def _sample(self, part: _Part) -> None:
+        pick = np.unique(np.linspace(0, len(part.ids) - 1, SAMPLE_ROWS).astype(int))
+        table = pa.Table.from_batches([part.rows.served.take(pa.array(pick))])
+        base = self._work / f"sample-{self._number:05d}"
+        np.savez(base.with_suffix(".npz"), ids=part.ids[pick], values=part.values[pick])
+        pq.write_table(table, base.with_suffix(".parquet"))
 
     def close(self, rejected: list[tuple[str, str]], block: Block) -> None:
         for shard in self._shards.values():

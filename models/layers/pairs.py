@@ -5,6 +5,7 @@ R = F (F - 1) / 2 pairs, in the order (0, 1), (0, 2), ..., (0, F-1), (1, 2), ...
 
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -21,13 +22,43 @@ def pairwise_products(vectors: Any) -> Any:
     Raises:
         ValueError: a single field.
     """
-    num_fields = vectors.shape[1]
-    if num_fields < 2:
-        raise ValueError(f"pairs need at least two fields, got {num_fields}")
+    if vectors.shape[1] < 2:
+        raise ValueError(f"pairs need at least two fields, got {vectors.shape[1]}")
+    if isinstance(vectors, keras.KerasTensor):  # building a model: no values, no gradient
+        return _products(vectors)
+    return _products_with_gradient(ops.convert_to_tensor(vectors))
+
+
+def _products(vectors: Any) -> Any:
     # Slices, not two gathers of R rows: a gather's gradient is a scatter, slow on a CPU.
+    num_fields = vectors.shape[1]
     return ops.concatenate(
         [vectors[:, i : i + 1] * vectors[:, i + 1 :] for i in range(num_fields - 1)], axis=1
     )
+
+
+@ops.custom_gradient
+def _products_with_gradient(vectors: Any) -> Any:
+    # The gradient by hand: each slice's own gradient is a tensor of all fields, mostly zeros, and
+    # their sum takes half of AFM's training step.
+    def gradient(*arguments: Any, upstream: Any = None) -> Any:
+        return _pairwise_gradient(vectors, arguments[0] if upstream is None else upstream)
+
+    return _products(vectors), gradient
+
+
+def _pairwise_gradient(vectors: Any, upstream: Any) -> Any:
+    """Gradient of the products: sum_j upstream_ij * v_j for every field i, (B, F, D)."""
+    num_fields = vectors.shape[1]
+    as_first, as_second, start = [], 0, 0
+    for i in range(num_fields - 1):
+        pairs = upstream[:, start : start + num_fields - 1 - i]
+        start += num_fields - 1 - i
+        as_first.append(ops.sum(pairs * vectors[:, i + 1 :], axis=1, keepdims=True))
+        later = pairs * vectors[:, i : i + 1]
+        as_second += ops.pad(later, [[0, 0], [i + 1, 0], [0, 0]])
+    as_first.append(ops.zeros_like(vectors[:, :1]))
+    return ops.concatenate(as_first, axis=1) + as_second
 
 
 def present_pairs(present: Any) -> Any:

@@ -1,9 +1,10 @@
 """Row-sparse optimizers of the TensorFlow backend, one public optimizer per file."""
 
+from models.optimizers.compiled_step import compile_dense_part
 from models.optimizers.ftrl import FTRL
 from models.optimizers.row_sparse import RowSparse
 from models.optimizers.sparse_adagrad import SparseAdagrad
 from models.optimizers.sparse_adam import SparseAdam
 from models.optimizers.sparse_sgd import SparseSGD
 
-__all__ = ["FTRL", "RowSparse", "SparseAdagrad", "SparseAdam", "SparseSGD"]
+__all__ = ["FTRL", "RowSparse", "SparseAdagrad", "SparseAdam", "SparseSGD", "compile_dense_part"]

@@ -214,7 +214,7 @@ class RowSparse:
         keras.ops.cond((self._iterations + 1) % steps == 0, update, lambda: None)
 
     def _take_accumulated(self, gradient: Any, index: int, steps: int) -> Any:
-        """The mean gradient of the steps accumulated for weight `index`; empties the accumulator."""
+        """Mean gradient of the steps accumulated for weight `index`; empties the accumulator."""
         accumulator = self._accumulated_gradients[index]
         if not isinstance(gradient, tf.IndexedSlices):
             mean = tf.identity(accumulator.value) / steps

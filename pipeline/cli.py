@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-GROUPS = ("data", "training", "serving", "scoring", "whole")
+GROUPS = ("whole", "data", "training", "search", "serving", "scoring", "release")
 _EXIT_MISTAKE = 2
 _EXIT_INTERRUPTED = 130
 
@@ -91,5 +91,8 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}"
+    if hasattr(error, "errors"):  # pydantic, whose own text has several lines
+        problems = (f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        return "; ".join(problems)
     text = " ".join(str(error).split())
     return text or type(error).__name__

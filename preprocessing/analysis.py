@@ -41,7 +41,7 @@ class _Bytes(tft.experimental.PTransformAnalyzerCacheCoder):
         return encoded_accumulator
 
 
-class _Make(beam.PTransform):
+class MakeAccumulators(beam.PTransform):
     """Tuples of column arrays (a batch of tensors) -> accumulators."""
 
     def __init__(self, spec: DatasetSpec, numeric: bool) -> None:
@@ -217,9 +217,9 @@ class Analyzers:
         self._size = Layout.of(spec).num_constants
         cacheable = tft.experimental.CacheablePTransformAnalyzer
         finish = _Finish(spec, str(folder), str(kept) if kept else None)
-        self._vocabulary = cacheable(_Make(spec, False), SumCounts(), finish, _Bytes())
+        self._vocabulary = cacheable(MakeAccumulators(spec, False), SumCounts(), finish, _Bytes())
         self._constants = cacheable(
-            _Make(spec, True), SumStatistics(), _Constants(spec, str(folder)), _Bytes()
+            MakeAccumulators(spec, True), SumStatistics(), _Constants(spec, str(folder)), _Bytes()
         )
 
     def vocabulary_file(self, columns: list[tf.Tensor]) -> tf.Tensor:

@@ -204,7 +204,7 @@ def _analyse(
                 for name, cache in zip(names, [*caches, found], strict=True)
             }
             analyse = tft_beam.AnalyzeDatasetWithCache(preprocess, pipeline=pipeline)
-            transform, _ = (dict.fromkeys(names), data, _adapter(spec)) | analyse
+            transform, _ = (dict.fromkeys(names), data, tensor_adapter(spec)) | analyse
             _ = transform | tft_beam.WriteTransformFn(str(folder))
 
         runner.run("count", build, work, len(numbered))
@@ -217,7 +217,7 @@ def _kind(key: bytes) -> str:
     raise PrepareError(f"TFT names an analyzer cache this job does not know: {key!r}")
 
 
-def _adapter(spec: DatasetSpec) -> TensorAdapterConfig:
+def tensor_adapter(spec: DatasetSpec) -> TensorAdapterConfig:
     """How TFT would turn a RecordBatch of served columns into tensors."""
     columns, tensors = [], {}
     for name, (_, kind) in served_columns(spec).items():

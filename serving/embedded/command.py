@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import signal
 import sys
 import threading
@@ -49,5 +50,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m serving.embed
     gc.freeze()
     print(server.address_line(), flush=True)
     stop.wait()
-    server.stop()
+    if not server.stop():
+        # Python would wait for the threads that are stuck in the graph.
+        logging.getLogger(__name__).warning("Requests were still running after the drain time")
+        logging.shutdown()
+        os._exit(0)
     return 0

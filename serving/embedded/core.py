@@ -194,7 +194,7 @@ class ServerCore:
         """Stop polling and let everyone go who waits for models to load."""
         self._closed.set()
 
-    def close(self, timeout: float = 10.0) -> None:
-        """Stop polling and unload everything."""
+    def close(self, timeout: float = 10.0) -> bool:
+        """Stop polling and unload everything; whether that was done within `timeout` seconds."""
         self.stop_waiting()
-        self.manager.close(timeout)
+        return self.manager.close(timeout)

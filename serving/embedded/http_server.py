@@ -89,6 +89,7 @@ class HttpServer:
         except OSError:
             self._socket.close()
             raise
+        self.port: int = self._socket.getsockname()[1]
         protocol = type(
             "Protocol", (TimedH11Protocol,), {"request_read_seconds": request_read_seconds}
         )
@@ -105,10 +106,6 @@ class HttpServer:
         )
         self._server = uvicorn.Server(config)
         self._task: asyncio.Task | None = None
-
-    @property
-    def port(self) -> int:
-        return self._socket.getsockname()[1]
 
     async def start(self) -> None:
         """Open the port."""

@@ -143,8 +143,8 @@ class Runner:
         return await wait(job, deadline)
 
     def close(self) -> None:
-        """Finish what runs, drop what has not begun."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Drop what has not begun; what runs is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _run_alone(planner: Planner) -> bytes:

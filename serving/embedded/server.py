@@ -23,6 +23,9 @@ from serving.server_config import ServerConfigError, read_models_config, single_
 
 logger = logging.getLogger(__name__)
 
+# What is still running when the ports have closed had its grace already.
+_UNLOAD_SECONDS = 2.0
+
 
 class Server:
     """TensorFlow Serving's stand-in, in this process.
@@ -61,6 +64,7 @@ class Server:
         self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
         self._stopped = threading.Event()
+        self._drained = False
         self._stop_lock = threading.Lock()
 
     @classmethod
@@ -133,28 +137,35 @@ class Server:
         """Block until the server has been stopped."""
         self._stopped.wait()
 
-    def stop(self, grace: float | None = None) -> None:
+    def stop(self, grace: float | None = None) -> bool:
         """Refuse new requests, finish those in flight, unload everything. May be called twice.
 
         Args:
             grace: seconds requests in flight get; None for the option `drain_seconds`.
+
+        Returns:
+            Whether everything in flight was finished. If not, threads still run the graph.
         """
         with self._stop_lock:
-            if self._stopped.is_set():
-                return
-            grace = self.options.drain_seconds if grace is None else grace
-            # First, so that whoever waits for models to load (a reload call) lets go.
-            self.core.stop_waiting()
-            if self._thread.is_alive():
-                closing = self._close_ports(grace)
-                asyncio.run_coroutine_threadsafe(closing, self._loop).result()
-            self._runner.close()
-            self.core.close()
+            if not self._stopped.is_set():
+                self._drained = self._stop(self.options.drain_seconds if grace is None else grace)
+                self._stopped.set()
+            return self._drained
+
+    def _stop(self, grace: float) -> bool:
+        # First, so that whoever waits for models to load (a reload call) lets go.
+        self.core.stop_waiting()
+        if self._thread.is_alive():
+            closing = self._close_ports(grace)
+            asyncio.run_coroutine_threadsafe(closing, self._loop).result()
+        self._runner.close()
+        drained = self.core.close(_UNLOAD_SECONDS)
+        if drained:
             self._loader.close()
-            if self._thread.is_alive():
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join()
-            self._stopped.set()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        return drained
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)

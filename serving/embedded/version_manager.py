@@ -104,6 +104,12 @@ class VersionManager:
                 servable.acquire()
             return servable
 
+    def loaded(self, model: str) -> list[Servable]:
+        """Servables in memory, highest version first, those being unloaded among them."""
+        with self._condition:
+            held = [h for h in self._models.get(model, {}).values() if h.servable is not None]
+            return [h.servable for h in sorted(held, key=lambda h: -h.version)]
+
     def is_available(self, model: str, version: int) -> bool:
         with self._condition:
             return version in self._serving.get(model, {})
@@ -118,8 +124,15 @@ class VersionManager:
                 return "failed"
             return "pending"
 
-    def close(self, timeout: float = 10.0) -> None:
-        """Stop the loop and free every version; requests in flight get `timeout` seconds."""
+    def close(self, timeout: float = 10.0) -> bool:
+        """Stop the loop and free every version.
+
+        Args:
+            timeout: seconds that requests in flight get.
+
+        Returns:
+            Whether everything was freed in time.
+        """
         with self._condition:
             self._closed = True
             self._condition.notify_all()
@@ -130,7 +143,7 @@ class VersionManager:
                 for harness in harnesses.values():
                     if harness.phase == _READY:
                         self._start_unload(model, harness)
-            self._condition.wait_for(self._all_unloaded, timeout)
+            return self._condition.wait_for(self._all_unloaded, timeout)
 
     def _all_unloaded(self) -> bool:
         return not any(

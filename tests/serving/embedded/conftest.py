@@ -1,10 +1,15 @@
 """SavedModels and one server that most tests share."""
 
+import contextlib
+
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from serving.embedded import Server, ServerOptions
+from serving.embedded.predict import plan
 from serving.server_config import ModelServerConfig, MonitoringConfig
-from tests.serving.embedded.calls import Calls
+from tests.serving.embedded.calls import Calls, predict_request
 from tests.serving.embedded.savedmodels import Everything, save, save_half_plus
 
 
@@ -47,3 +52,31 @@ def calls(everything, half):
     options = ServerOptions(models=config, monitoring=MonitoringConfig(enabled=True))
     with Server(options) as server, Calls(server) as made:
         yield made
+
+
+@pytest.fixture
+def gated(everything):
+    """Starts servers of the model `all`; its signature `gate` waits until `open_gate`.
+
+    Opens the gate for everyone afterwards: a test that fails must not leave a thread behind.
+    """
+    servers = []
+
+    def start(**options) -> Server:
+        servers.append(Server(ServerOptions(models=models_config(all=everything), **options)))
+        return servers[-1].start()
+
+    yield start
+    for server in servers:
+        # The version is gone as soon as the last run is through.
+        with contextlib.suppress(tf.errors.CancelledError, IndexError):
+            open_gate(server, times=10)
+        server.stop()
+
+
+def open_gate(server: Server, times: int = 1) -> None:
+    """Let runs of `gate` through, past all ports and limits."""
+    servable = server.manager.loaded("all")[-1]
+    request = predict_request("all", "open", n=np.array([1]))
+    for _ in range(times):
+        servable.run(plan(servable, request))

@@ -71,6 +71,8 @@ class Everything(tf.Module):
             "uneven": _function(lambda x: {"a": x + 0.0, "b": x[:1]}, x=vector),
             "constant": _function(lambda: {"y": tf.constant([1.0])}),
             "slow": _function(_loop, n=([None], tf.int64)),
+            "gate": _function(_wait_at_gate, n=([None], tf.int64)),
+            "open": _function(_open_gate, n=([None], tf.int64)),
             "sequence": _function(
                 lambda x: {"y": tf.reduce_sum(x, axis=1)}, x=([None, None], tf.float32)
             ),
@@ -94,6 +96,24 @@ class Everything(tf.Module):
 
     def _classify(self, inputs):
         return {"classes": _labels(inputs), "scores": _scores(inputs)}
+
+
+def _gate():
+    """A queue of the session: found by its name, so that two signatures share it."""
+    return tf.raw_ops.FIFOQueueV2(component_types=[tf.int64], shared_name="gate")
+
+
+def _wait_at_gate(n):
+    """A run that lasts until somebody runs `open`, without using a processor."""
+    (passed,) = tf.raw_ops.QueueDequeueV2(handle=_gate(), component_types=[tf.int64])
+    return {"y": n + passed}
+
+
+def _open_gate(n):
+    """Lets one run through the gate."""
+    done = tf.raw_ops.QueueEnqueueV2(handle=_gate(), components=[tf.constant(0, tf.int64)])
+    with tf.control_dependencies([done]):
+        return {"y": tf.identity(n)}
 
 
 def _loop(n):

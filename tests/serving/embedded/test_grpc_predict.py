@@ -143,9 +143,9 @@ class TestInputs:
             assert len(calls.predict(predict_request("half", x=FLOATS))["y"]) == 2
 
     def test_deadline(self, calls):
-        request = predict_request("all", "slow", n=np.array([500_000]))
+        request = predict_request("all", "slow", n=np.array([100_000]))
         with pytest.raises(grpc.RpcError) as caught:
-            calls.prediction.Predict(request, timeout=0.2)
+            calls.prediction.Predict(request, timeout=0.1)
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
 
 

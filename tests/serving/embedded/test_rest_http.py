@@ -226,9 +226,9 @@ class TestErrors:
             assert calls.error(path, good, status) == text
 
     def test_run_beyond_the_time_limit(self, everything):
-        options = ServerOptions(models=models_config(all=everything), rest_timeout_seconds=0.3)
+        options = ServerOptions(models=models_config(all=everything), rest_timeout_seconds=0.05)
         with Server(options) as server, Calls(server) as calls:
-            body = {"signature_name": "slow", "inputs": [500_000]}
+            body = {"signature_name": "slow", "inputs": [100_000]}
             assert "Timed out" in calls.error("all:predict", body, 504)
 
 

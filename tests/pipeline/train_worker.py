@@ -1,6 +1,7 @@
 """Trains the tiny run in a process of its own; the tests kill it or compare its weights.
 
 python -m tests.pipeline.train_worker OUTPUT [--resume] [--kill-at STEP] [--model NAME] [--disk]
+    [--strategy NAME] [--tables dense|sparse] [--dropout RATE]
 """
 
 import argparse
@@ -31,6 +32,9 @@ def main() -> None:
     parser.add_argument("--kill-at", type=int)
     parser.add_argument("--model", default="afm")
     parser.add_argument("--disk", action="store_true")
+    parser.add_argument("--dropout", type=float, default=0.3)
+    parser.add_argument("--strategy", default="none")
+    parser.add_argument("--tables", default="auto")
     arguments = parser.parse_args()
 
     from pipeline.train import Trainer
@@ -38,7 +42,9 @@ def main() -> None:
 
     config = run_config(
         arguments.output,
-        model={"name": arguments.model, "dropout": 0.3},
+        model={"name": arguments.model, "dropout": arguments.dropout},
+        optimizer={"name": "adagrad", "tables": arguments.tables},
+        strategy={"name": arguments.strategy, "devices": 2},
         data={"in_memory": not arguments.disk},
         training={
             "epochs": 3,

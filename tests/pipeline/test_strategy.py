@@ -1,0 +1,94 @@
+"""Several devices and several workers give the loss of one."""
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# Replicas draw dropout masks of their own, so losses only compare without it.
+COMMON = ["--model", "fm", "--dropout", "0"]
+
+
+def start(output, *arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.pipeline.train_worker", str(output), *COMMON, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(*workers):
+    try:
+        for worker in workers:
+            _, error = worker.communicate(timeout=400)
+            assert worker.returncode == 0, error[-3000:]
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def losses(output):
+    with (output / "history.csv").open() as handle:
+        return [
+            [float(row[name]) for name in ("loss", "val_logloss", "val_auc")]
+            for row in csv.DictReader(handle)
+        ]
+
+
+def free_ports(count):
+    held = [socket.socket() for _ in range(count)]
+    for one in held:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+@pytest.fixture(scope="module", params=["dense", "sparse"])
+def one_worker(request, tmp_path_factory):
+    """The tables' update, and the losses of one device on the same whole batches."""
+    output = tmp_path_factory.mktemp("one") / "run"
+    finish(start(output, "--tables", request.param, "--whole-batches"))
+    return request.param, losses(output)
+
+
+def test_two_logical_devices(tmp_path, one_worker):
+    tables, expected = one_worker
+    finish(start(tmp_path / "run", "--strategy", "mirrored", "--tables", tables))
+    assert len(losses(tmp_path / "run")) == len(expected)
+    for found, wanted in zip(losses(tmp_path / "run"), expected, strict=True):
+        assert found == pytest.approx(wanted, abs=1e-5)
+
+
+def test_two_workers(tmp_path, one_worker):
+    tables, expected = one_worker
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    workers = [
+        start(
+            tmp_path / "run",
+            "--strategy",
+            "multi_worker",
+            "--tables",
+            tables,
+            TF_CONFIG=json.dumps(
+                {
+                    "cluster": {"worker": addresses},
+                    "task": {"type": "worker", "index": index},
+                }
+            ),
+        )
+        for index in range(2)
+    ]
+    finish(*workers)
+    for found, wanted in zip(losses(tmp_path / "run"), expected, strict=True):
+        assert found == pytest.approx(wanted, abs=1e-5)

@@ -1,0 +1,32 @@
+"""The same networks as plain Keras 3 writes them: `Embedding` layers and a Keras optimizer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+from models.layers.feature_embedding import FeatureEmbedding, pool_positions
+
+
+@contextmanager
+def plain_embeddings() -> Iterator[None]:
+    """While active, models are built and traced with `keras.layers.Embedding` lookups."""
+    build, call = FeatureEmbedding.build, FeatureEmbedding.call
+
+    def plain_build(self: FeatureEmbedding, *_: Any, **__: Any) -> None:
+        self.lookup = keras.layers.Embedding(
+            self.features.num_features, self.dim, embeddings_initializer=self.initializer
+        )
+        self.lookup.build((None, self.features.num_positions))
+        self.built = True
+
+    def plain_call(self: FeatureEmbedding, inputs: dict[str, Any]) -> Any:
+        values = keras.ops.expand_dims(inputs["values"], -1)
+        return pool_positions(self.lookup(inputs["ids"]) * values, self.features)
+
+    FeatureEmbedding.build, FeatureEmbedding.call = plain_build, plain_call
+    try:
+        yield
+    finally:
+        FeatureEmbedding.build, FeatureEmbedding.call = build, call

@@ -1,0 +1,137 @@
+"""Training rate of `fit`: row-sparse Adagrad against the same network in plain Keras 3.
+
+    python -m tests.benchmarks.training_step --models fm,afm --batch 512
+
+Per model and batch, alternating in one process: ours (row-sparse Adagrad), ours with
+`compile_dense_part` (XLA, unless --no-xla), ours on a table of 10,000 rows, and the same network
+with `keras.layers.Embedding` and `keras.optimizers.Adagrad`. All through `fit`, on the same
+batches in memory; ours with 16 steps per execution, as `pipeline train` runs it.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+import models
+from models.optimizers import SparseAdagrad, compile_dense_part
+from tests.benchmarks import measure
+from tests.benchmarks.plain_keras import plain_embeddings
+
+ZOO = ("fm", "afm", "deepfm", "dcnv2", "xdeepfm", "autoint", "dahofm", "graphfm")
+# Examples/s of the best of four public libraries on a two-core machine (batch 512, batch 4096).
+PEERS = {
+    "fm": {512: 17_700, 4096: 100_000},
+    "deepfm": {512: 14_300, 4096: 56_600},
+    "dcnv2": {512: 8_100, 4096: 21_500},
+    "afm": {512: 7_500, 4096: 14_700},
+    "autoint": {512: 8_100, 4096: 17_600},
+    "xdeepfm": {512: 4_100, 4096: 6_200},
+}
+SMALL_TABLE = 10_000
+
+
+def ours(name: str, args: argparse.Namespace, rows: int, xla: bool) -> Any:
+    """A model compiled as the trainer does it, and its one-epoch run."""
+    features = measure.one_value_features(rows, args.fields)
+    model = models.build(name, features, embedding_dim=args.dim)
+    measure.compiled(model, SparseAdagrad(0.01), steps_per_execution=args.steps_per_execution)
+    if xla:
+        compile_dense_part(model)
+    return model
+
+
+def plain(name: str, args: argparse.Namespace) -> Any:
+    """The same network with Keras's own embedding and optimizer."""
+    features = measure.one_value_features(args.rows, args.fields)
+    with plain_embeddings():
+        model = models.build(name, features, embedding_dim=args.dim)
+    return measure.compiled(model, keras.optimizers.Adagrad(0.01))
+
+
+def runs(name: str, batch: int, steps: int, args: argparse.Namespace) -> dict[str, Callable]:
+    """What is timed for one model, by name."""
+    data = measure.batches(args.rows, args.fields, batch, steps)
+    small_data = measure.batches(SMALL_TABLE, args.fields, batch, steps)
+    compared = plain(name, args)
+
+    def run_plain() -> tuple[float, float]:
+        with plain_embeddings():
+            return measure.fit_seconds(compared, data)
+
+    model, small = ours(name, args, args.rows, False), ours(name, args, SMALL_TABLE, False)
+    timed = {
+        "plain": run_plain,
+        "ours": lambda: measure.fit_seconds(model, data),
+        "small": lambda: measure.fit_seconds(small, small_data),
+    }
+    if not args.no_xla:
+        compiled = ours(name, args, args.rows, True)
+        timed["xla"] = lambda: measure.fit_seconds(compiled, data)
+    return timed
+
+
+def measure_model(name: str, batch: int, args: argparse.Namespace, peak: float) -> dict[str, Any]:
+    """One row of the table."""
+    keras.backend.clear_session()
+    steps = max(4, args.examples // batch)
+    times = measure.interleaved(runs(name, batch, steps, args), args.rounds)
+    rate = {run: batch * steps / wall for run, (wall, _) in times.items()}
+    best = max(rate["ours"], rate.get("xla", 0.0))
+    features = measure.one_value_features(1000, args.fields)
+    flops = measure.flops_per_example(models.build(name, features, embedding_dim=args.dim), 64)
+    peer = PEERS.get(name, {}).get(batch)
+    return {
+        "model": name,
+        "batch": batch,
+        "plain Keras ex/s": rate["plain"],
+        "ours ex/s": rate["ours"],
+        "ours, XLA ex/s": rate.get("xla", 0.0),
+        "ratio": best / rate["plain"],
+        "step against a 10,000-row table": rate["small"] / rate["ours"],
+        "best library ex/s": peer or "",
+        "times it": best / peer if peer else "",
+        "ours cpu ms/step": 1e3 * times["ours"][1] / steps,
+        "plain cpu ms/step": 1e3 * times["plain"][1] / steps,
+        "matmul MFLOP/example": flops / 1e6,
+        "share of matmul rate": best * flops / peak,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", default=",".join(ZOO), help="comma-separated")
+    parser.add_argument("--batch", default="512,4096", help="comma-separated batch sizes")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table")
+    parser.add_argument("--fields", type=int, default=39)
+    parser.add_argument("--dim", type=int, default=16)
+    parser.add_argument("--examples", type=int, default=16_384, help="examples per timed run")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps-per-execution", type=int, default=16)
+    parser.add_argument("--no-xla", action="store_true", help="leave out compile_dense_part")
+    parser.add_argument("--name", default="training_step", help="name of the result files")
+    args = parser.parse_args()
+    where, peak = measure.machine(), measure.matmul_rate()
+    rows = []
+    for name in args.models.split(","):
+        for batch in (int(size) for size in args.batch.split(",")):
+            rows.append(measure_model(name, batch, args, peak))
+            print(rows[-1], file=sys.stderr, flush=True)
+    measure.write_results(
+        args.name,
+        rows,
+        command="python -m tests.benchmarks.training_step " + " ".join(sys.argv[1:]),
+        note=(
+            f"F {args.fields}, D {args.dim}, {args.rows:,} rows, ids uniform over the table; "
+            f"float32 matrix products of 512 x 512 x 512 run at {peak / 1e9:.0f} GFLOP/s here. "
+            "FLOPs are those of matrix products; medians of interleaved runs."
+        ),
+        where=where,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import queue
 import shutil
 import subprocess
 import sys
 import tempfile
-import urllib.error
+import threading
 import urllib.request
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from preprocessing.errors import SourceError
 from preprocessing.presets import movielens_100k
@@ -88,12 +90,29 @@ def _movielens_100k(scratch: Path, timeout: float, say: Callable[[str], None]) -
 def _from_grouplens(scratch: Path, timeout: float, say: Callable[[str], None]) -> Path:
     say(f"asking {_GROUPLENS}")
     archive = scratch / "ml-100k.zip"
-    with (
-        urllib.request.urlopen(_GROUPLENS, timeout=timeout) as answer,
-        archive.open("wb") as file,
-    ):
+    with _open(_GROUPLENS, timeout) as answer, archive.open("wb") as file:
         shutil.copyfileobj(answer, file)
     return _unzip(archive, "ml-100k/", ("u.data", "u.user", "u.item", "README"), scratch / "own")
+
+
+def _open(url: str, timeout: float) -> BinaryIO:
+    """The answer to a request, or an OSError after `timeout` seconds, name lookup included."""
+    found: queue.Queue[BinaryIO | OSError] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            found.put(urllib.request.urlopen(url, timeout=timeout))
+        except OSError as error:
+            found.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = found.get(timeout=timeout)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {timeout:g} s") from None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
 
 
 def _from_recbole(scratch: Path, timeout: float, say: Callable[[str], None]) -> Path:

@@ -64,6 +64,24 @@ def test_unknown_values_get_the_special_ids(prepared: PreparedDataset) -> None:
     assert prepared.tokens()[ids[0, 0]] == "user"
 
 
+def test_the_graph_travels_inside_another_saved_model(
+    prepared: PreparedDataset, tmp_path: Path
+) -> None:
+    module = tf.Module()
+    module.transform = prepared.transform()
+    names = [(c["name"], getattr(tf, c["dtype"])) for c in prepared.manifest["columns"]]
+    signature = {name: tf.TensorSpec([None], dtype, name) for name, dtype in names}
+    serve = tf.function(lambda **raw: module.transform(raw))
+    module.serve = serve
+    concrete = serve.get_concrete_function(**signature)
+    tf.saved_model.save(module, str(tmp_path / "model"), {"serving_default": concrete})
+    (tmp_path / "model").rename(tmp_path / "moved")
+    loaded = tf.saved_model.load(str(tmp_path / "moved")).signatures["serving_default"]
+    raw = tensors_of(prepared.raw("test").drop(["label"]))
+    got = loaded(**{name: tf.constant(raw[name], dtype) for name, dtype in names})
+    np.testing.assert_array_equal(got["ids"].numpy(), prepared.arrays("test")["ids"])
+
+
 def test_a_missing_raw_column_is_named(prepared: PreparedDataset) -> None:
     with pytest.raises(ValueError, match="raw column 'user' is missing"):
         prepared.transform()({"price": np.zeros(1, np.float32)})

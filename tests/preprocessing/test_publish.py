@@ -1,0 +1,75 @@
+"""Publishing: whole or not at all, never a mixture, never somebody else's folder."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from preprocessing import publish
+from preprocessing.ahead import ahead
+from preprocessing.publish import staging
+
+
+def fill(folder: Path, text: str) -> None:
+    (folder / "marker").write_text(text)
+    (folder / f"only-{text}").write_text(text)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+@pytest.mark.parametrize("swap", [True, False])
+def test_a_new_result_replaces_the_old_one_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: bool
+) -> None:
+    if not swap:
+        monkeypatch.setattr(publish, "_exchange", lambda *_: False)
+    for text in ("a", "b"):
+        with staging(tmp_path / "out", "marker") as folder:
+            fill(folder, text)
+    assert names(tmp_path / "out") == ["marker", "only-b"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_failure_leaves_the_old_result_alone(tmp_path: Path) -> None:
+    with staging(tmp_path / "out", "marker") as folder:
+        fill(folder, "a")
+    with pytest.raises(RuntimeError), staging(tmp_path / "out", "marker") as folder:
+        fill(folder, "b")
+        raise RuntimeError
+    assert names(tmp_path / "out") == ["marker", "only-a"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_two_jobs_with_one_target_do_not_mix(tmp_path: Path) -> None:
+    with staging(tmp_path / "out", "marker") as first:
+        fill(first, "a")
+        with staging(tmp_path / "out", "marker") as second:
+            fill(second, "b")
+        assert names(tmp_path / "out") == ["marker", "only-b"]
+    assert names(tmp_path / "out") == ["marker", "only-a"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_crash_between_two_renames_is_put_right(tmp_path: Path) -> None:
+    lost = tmp_path / f".out.old-{socket.gethostname()}-999999999-abc"
+    lost.mkdir()
+    fill(lost, "a")
+    with pytest.raises(RuntimeError), staging(tmp_path / "out", "marker"):
+        assert names(tmp_path / "out") == ["marker", "only-a"]
+        raise RuntimeError
+    assert names(tmp_path) == ["out"]
+
+
+def test_reading_ahead_keeps_order_and_passes_errors_on() -> None:
+    assert list(ahead(iter(range(100)))) == list(range(100))
+
+    def broken() -> object:
+        yield 1
+        raise ValueError("no more")
+
+    taken = ahead(broken())
+    assert next(taken) == 1
+    with pytest.raises(ValueError, match="no more"):
+        next(taken)

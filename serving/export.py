@@ -74,8 +74,11 @@ def export(
     # The prefix is no integer, so that a server watching the folder never sees a half version.
     with tempfile.TemporaryDirectory(prefix=".publishing-", dir=folder) as staging:
         staged = Path(staging) / "model"
-        write_saved_model(staged, scorer)
-        records = write_warmup(staged, name, columns, rows)
+        try:
+            write_saved_model(staged, scorer)
+            records = write_warmup(staged, name, columns, rows)
+        except tf.errors.OpError as error:  # TensorFlow's own words for a full disk, among others
+            raise ExportError(f"{folder}: cannot be written: {_first_line(error)}") from error
         report = verify_in_fresh_process(staged, _case(scorer, rows))
         write_model_card(
             staged, {**_own_facts(scorer, name, records), "verification": report, **(card or {})}
@@ -92,6 +95,10 @@ def versions(folder: Path) -> dict[int, Path]:
         if child.name.isascii() and child.name.isdigit():
             found[int(child.name)] = child
     return found
+
+
+def _first_line(error: tf.errors.OpError) -> str:
+    return str(error.message).splitlines()[0]
 
 
 def _model_folder(base_path: Path, name: str) -> Path:

@@ -4,6 +4,9 @@ TensorFlow's saver cannot name a signature input after any column (`user id`, `c
 input of a dictionary a default, so both are set in the saved protobuf afterwards: the aliases are
 the columns' own names, and every column that is not required has its missing-value token as
 SignatureDef default (TF Serving fills it in for gRPC clients that omit the column).
+
+Weights stay variables. Frozen into constants they answered 3 to 9 % faster (FM, DeepFM, DA-HoFM,
+100 rows), but a protobuf ends at 2 GB and an embedding table need not.
 """
 
 from collections.abc import Callable, Mapping, Sequence

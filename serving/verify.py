@@ -85,14 +85,19 @@ def verify_in_fresh_process(directory: Path, case: Case) -> dict[str, object]:
         case_path.write_text(json.dumps(case.to_json()))
         command = [sys.executable, "-m", "serving.verify", directory, case_path, report_path]
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
-        finished = subprocess.run(
-            [str(part) for part in command],
-            env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
+        try:
+            finished = subprocess.run(
+                [str(part) for part in command],
+                env={**os.environ, "PYTHONPATH": path},
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise VerificationError(
+                f"the saved model could not be checked within {_TIMEOUT_SECONDS} s"
+            ) from None
         if not report_path.exists():
             last = (finished.stderr.strip() or "no output").splitlines()[-1]
             raise VerificationError(f"the saved model could not be checked: {last}")

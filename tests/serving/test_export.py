@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import serving.export
+import serving.verify
 from serving.export import ExportError, export, remove_version, versions
 from serving.model_card import code_version, read_model_card, write_model_card
 from serving.verify import Case, VerificationError, verify, verify_in_fresh_process
@@ -157,6 +158,27 @@ def test_bad_requests_are_one_line(quick_export, tmp_path, arguments, message):
         quick_export(**arguments)
     assert "\n" not in str(caught.value)
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(quick_export, tmp_path, monkeypatch):
+    def full(directory, scorer):
+        directory.mkdir()
+        raise tf.errors.ResourceExhaustedError(None, None, "variables: No space left\n[[node]]")
+
+    monkeypatch.setattr(serving.export, "write_saved_model", full)
+    with pytest.raises(ExportError, match=r"cannot be written: variables: No space left$"):
+        quick_export()
+    assert list((tmp_path / "ctr").iterdir()) == []
+
+
+def test_a_check_that_hangs_ends(served, model_directory, tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(serving.verify, "_TIMEOUT_SECONDS", 0.2)
+    with pytest.raises(VerificationError, match=r"could not be checked within 0\.2 s"):
+        verify_in_fresh_process(model_directory, _case(served))
 
 
 def test_a_required_column_has_no_default(served, tmp_path, monkeypatch):

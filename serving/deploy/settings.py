@@ -1,9 +1,16 @@
 """What a deployment is rendered from."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from serving.release import ReleaseState
 
@@ -12,6 +19,10 @@ PROMETHEUS_IMAGE = "prom/prometheus:v3.5.0"
 GRAFANA_IMAGE = "grafana/grafana:12.1.0"
 
 _DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$"
+
+
+class DeployError(ValueError):
+    """A setting of the deployment is unusable."""
 
 
 class Batching(BaseModel):
@@ -40,6 +51,9 @@ class DeploySettings(BaseModel):
         cpu: cores of one replica; also the size of TensorFlow's thread pools.
         memory_mb: memory of one replica, for two loaded versions.
         p99_ms: latency above which Prometheus raises an alert.
+
+    Raises:
+        DeployError: the first unusable setting, in one line.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -57,11 +71,21 @@ class DeploySettings(BaseModel):
     p99_ms: Annotated[float, Field(gt=0)] = 50.0
     batching: Batching = Batching()
 
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "settings"
+            given = "" if key == "settings" else f", got {first['input']!r}"
+            message = first["msg"].removeprefix("Value error, ")
+            raise DeployError(f"deploy: {key}: {message}{given}") from error
+
     @field_validator("repository")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         if not path.is_absolute():
-            raise ValueError(f"must be absolute, got {path}")
+            raise ValueError("must be absolute")
         return path
 
     @model_validator(mode="after")

@@ -3,9 +3,8 @@ import re
 
 import pytest
 import yaml
-from pydantic import ValidationError
 
-from serving.deploy import DeploySettings, render, validate
+from serving.deploy import DeployError, DeploySettings, render, validate
 from serving.deploy.monitoring import METRICS
 from serving.embedded.metrics import Metrics
 from serving.release import ReleaseState, promote, read_state
@@ -84,16 +83,18 @@ def test_never_replaces_unasked_or_something_else(deployment, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "My Model"}, "model"),
-        ({"repository": "models"}, "must be absolute"),
+        ({"model": "My Model"}, "deploy: model: .*, got 'My Model'"),
+        ({"repository": "models"}, "deploy: repository: must be absolute, got 'models'"),
+        ({"batching": {"max_batch_size": 0}}, r"deploy: batching\.max_batch_size: .*, got 0"),
         ({"release": ReleaseState(canary=4)}, "needs a stable version"),
         ({"replicas": 9, "max_replicas": 3}, "must not be below"),
         ({"colour": "red"}, "Extra inputs are not permitted"),
     ],
 )
 def test_settings_are_checked(change, message):
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(DeployError, match=message) as caught:
         DeploySettings(**{**SETTINGS, **change})
+    assert "\n" not in str(caught.value)
 
 
 BREAKS = [

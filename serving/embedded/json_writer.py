@@ -73,7 +73,8 @@ def floats(array: np.ndarray) -> list[str]:
     """
     flat = array.ravel()
     values = flat.tolist()
-    texts = ["%g" % value for value in values]  # noqa: UP031 - the rule is C's %g
+    # One format of all the values is several times faster than one each; the rule is C's %g.
+    texts = ("%g " * len(values) % tuple(values)).split()
     again = np.array(list(map(float, texts)))
     with np.errstate(over="ignore"):
         same = again.astype(flat.dtype) == flat

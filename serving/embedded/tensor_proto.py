@@ -27,9 +27,12 @@ _TYPED_LISTS = {
 }
 _BITS_AS_INTEGERS = (tf.float16, tf.bfloat16)
 _COMPLEX_PARTS = {tf.complex64: np.float32, tf.complex128: np.float64}
+# By number, because comparing and hashing DType objects is slow and every request does it.
 _DTYPES = {dtype.as_datatype_enum: dtype for dtype in _TYPED_LISTS}
+_STRING = tf.string.as_datatype_enum
 # A few bytes can ask for a tensor of any size by repetition; this bounds what they can cost.
 _MAX_REPEATED_ELEMENTS = 2**24
+_MAX_RANK = 254  # TensorFlow's own
 
 
 def decode(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
@@ -40,22 +43,24 @@ def decode(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     Raises:
         ServingError: INVALID_ARGUMENT `tensor parsing error: <alias>` for anything malformed.
     """
-    dtype = _DTYPES.get(proto.dtype)
-    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if dtype is None or proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+    number = proto.dtype
+    tensor_shape = proto.tensor_shape
+    shape = [dim.size for dim in tensor_shape.dim]
+    if number not in _DTYPES or tensor_shape.unknown_rank or len(shape) > _MAX_RANK:
         raise _malformed(alias)
     count = 1
     for size in shape:
+        if size < 0:
+            raise _malformed(alias)
         count *= size
-    if len(shape) > 254:
-        raise _malformed(alias)
     if proto.tensor_content:
-        return _from_content(alias, proto.tensor_content, dtype, shape, count)
+        return _from_content(alias, proto.tensor_content, _DTYPES[number], shape, count)
     if count > _MAX_REPEATED_ELEMENTS and count > proto.ByteSize():
         raise _malformed(alias)
-    if dtype == tf.string:
+    if number == _STRING:
         flat = _strings(alias, proto.string_val, count)
     else:
+        dtype = _DTYPES[number]
         flat = _numbers(alias, getattr(proto, _TYPED_LISTS[dtype]), dtype, count)
     return flat if len(shape) == 1 else flat.reshape(shape)
 
@@ -109,7 +114,7 @@ def _numbers(alias: str, values: object, dtype: tf.DType, count: int) -> np.ndar
 
 
 def _from_content(
-    alias: str, content: bytes, dtype: tf.DType, shape: tuple[int, ...], count: int
+    alias: str, content: bytes, dtype: tf.DType, shape: list[int], count: int
 ) -> np.ndarray:
     if dtype == tf.string:
         return _string_content(alias, content, count).reshape(shape)

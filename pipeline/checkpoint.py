@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.errors import PipelineError
 from pipeline.files import replacing
+from pipeline.variables import to_numpy
 
 _STATE = "state"
 
@@ -37,12 +38,16 @@ def training_variables(model: keras.Model) -> dict[str, keras.Variable]:
     }
 
 
-def save(path: Path, variables: dict[str, keras.Variable], state: dict[str, Any]) -> None:
-    """Write variables and state to `path`."""
-    arrays = {name: keras.ops.convert_to_numpy(v.value) for name, v in variables.items()}
-    arrays[_STATE] = np.frombuffer(json.dumps(state).encode(), np.uint8)
+def snapshot(variables: dict[str, keras.Variable]) -> dict[str, np.ndarray]:
+    """The values now. With several workers all of them must call it: metrics are summed up."""
+    return {name: to_numpy(variable) for name, variable in variables.items()}
+
+
+def save(path: Path, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+    """Write a snapshot and a state to `path`."""
+    encoded = np.frombuffer(json.dumps(state).encode(), np.uint8)
     with replacing(path) as aside:
-        np.savez(aside, **arrays)
+        np.savez(aside, **arrays, **{_STATE: encoded})
 
 
 def restore(path: Path, variables: dict[str, keras.Variable]) -> dict[str, Any]:
@@ -80,10 +85,10 @@ class CheckpointDirectory:
         """All checkpoints, oldest first."""
         return sorted(self.directory.glob("step-*.npz"))
 
-    def save(self, step: int, model: keras.Model, state: dict[str, Any]) -> Path:
+    def save(self, step: int, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> Path:
         """Write the checkpoint of `step` and prune."""
         path = self.directory / f"step-{step:09d}.npz"
-        save(path, training_variables(model), state)
+        save(path, arrays, state)
         for old in self.paths()[: -self.keep]:
             old.unlink()
         return path

@@ -2,7 +2,9 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
+import keras
 import tensorflow as tf
 
 from pipeline.config import StrategyConfig
@@ -41,6 +43,27 @@ class Strategy:
     def scope(self) -> Iterator[None]:
         """Variables made inside are mirrored."""
         with self._strategy.scope() if self._strategy else contextlib.nullcontext():
+            yield
+
+    @contextlib.contextmanager
+    def fitting(self, model: keras.Model) -> Iterator[None]:
+        """Where `model.fit` is called: in the scope, around two places where Keras 3.15 trips.
+
+        * A model made under a strategy has Keras average one batch over the workers to build
+          itself, which fails on a batch that is a dictionary. The model is built already; without
+          a strategy of its own it takes the scope's and skips that.
+        * Between workers Keras averages a step's logs along axis 0, which a scalar does not have.
+        """
+        model._distribute_strategy = None
+        if isinstance(self._strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            step = type(model).train_step
+
+            def train_step(data: Any) -> dict[str, tf.Tensor]:
+                logs = step(model, data)
+                return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+
+            model.train_step = train_step
+        with self.scope():
             yield
 
     def distribute(self, dataset: tf.data.Dataset) -> tf.data.Dataset:

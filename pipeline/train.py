@@ -30,6 +30,7 @@ from pipeline.optimizers import build_optimizer, catch_up, updates_whole
 from pipeline.report import plot_history, plot_split
 from pipeline.rundir import Run, check_spec, load_prepared, prepared_path
 from pipeline.strategy import Strategy
+from pipeline.variables import to_numpy
 
 if TYPE_CHECKING:
     from preprocessing.prepared import PreparedDataset
@@ -136,6 +137,8 @@ class Trainer:
             run.check_prepared(self.prepared)
             return run
         run = Run.create(self.config)
+        if not self.strategy.is_chief:
+            return run
         for stale in ("metrics.json", "calibration.json", "history.csv", "model.keras"):
             (run.directory / stale).unlink(missing_ok=True)
         CheckpointDirectory(run.checkpoints).clear()
@@ -262,16 +265,17 @@ class _Fit:
                 self._fit(calls, epoch, self.epochs, steps)
 
     def _fit(self, calls: list[Any], epoch: int, epochs: int, steps: int) -> None:
-        first = self.position.step
-        self.model.fit(
-            self.trainer.strategy.distribute(self.data.dataset(first, epochs)),
-            initial_epoch=epoch,
-            epochs=epochs,
-            steps_per_epoch=steps,
-            callbacks=calls,
-            shuffle=False,  # the dataset has its own order
-            verbose=0,
-        )
+        dataset = self.data.dataset(self.position.step, epochs)
+        with self.trainer.strategy.fitting(self.model):
+            self.model.fit(
+                self.trainer.strategy.distribute(dataset),
+                initial_epoch=epoch,
+                epochs=epochs,
+                steps_per_epoch=steps,
+                callbacks=calls,
+                shuffle=False,  # the dataset has its own order
+                verbose=0,
+            )
 
     def _callbacks(
         self, progress: cb.Progress, restored: dict[str, Any] | None, extra: Any
@@ -288,11 +292,13 @@ class _Fit:
         if restored is not None:
             calls.append(cb.RestoreMetrics(restored["metrics"]))
         calls += [*self.stateful.values(), progress, *extra]
-        if self.trainer.strategy.is_chief:
-            if training.tensorboard:
-                calls.append(cb.TensorBoardScalars(self.run.directory / "tensorboard"))
-            every = training.checkpoint.every_steps
-            calls.append(cb.Checkpointing(self.directory, self.position, self.stateful, every))
+        chief = self.trainer.strategy.is_chief
+        if chief and training.tensorboard:
+            calls.append(cb.TensorBoardScalars(self.run.directory / "tensorboard"))
+        every = training.checkpoint.every_steps
+        calls.append(
+            cb.Checkpointing(self.directory, self.position, self.stateful, every, writes=chief)
+        )
         return calls
 
     def _resume(self) -> dict[str, Any] | None:
@@ -305,9 +311,7 @@ class _Fit:
         for name, item in self.stateful.items():
             item.set_state(state["callbacks"][name])
         self.position.step = state["step"]
-        state["metrics"] = [
-            keras.ops.convert_to_numpy(variable) for variable in self.model.metrics_variables
-        ]
+        state["metrics"] = [to_numpy(variable) for variable in self.model.metrics_variables]
         self.trainer.console.print(f"resumed at step {state['step']} from {paths[-1].name}")
         return state
 

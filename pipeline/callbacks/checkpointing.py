@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.callbacks.base import StatefulCallback
 from pipeline.callbacks.position import Position
-from pipeline.checkpoint import CheckpointDirectory
+from pipeline.checkpoint import CheckpointDirectory, snapshot, training_variables
 
 
 class Checkpointing(keras.callbacks.Callback):
@@ -20,6 +20,7 @@ class Checkpointing(keras.callbacks.Callback):
         position: the step count.
         callbacks: those whose memory is part of the state, by name.
         every_steps: steps between checkpoints within an epoch; None for none.
+        writes: whether this worker writes the file; all of them take part in the reading.
     """
 
     def __init__(
@@ -28,12 +29,14 @@ class Checkpointing(keras.callbacks.Callback):
         position: Position,
         callbacks: dict[str, StatefulCallback],
         every_steps: int | None,
+        writes: bool = True,
     ) -> None:
         super().__init__()
         self._directory = directory
         self._position = position
         self._callbacks = callbacks
         self._every_steps = every_steps
+        self._writes = writes
         self._written = position.step
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -52,7 +55,9 @@ class Checkpointing(keras.callbacks.Callback):
             "finished": finished,
             "callbacks": {name: item.get_state() for name, item in self._callbacks.items()},
         }
-        self._directory.save(self._position.step, self.model, state)
+        arrays = snapshot(training_variables(self.model))
+        if self._writes:
+            self._directory.save(self._position.step, arrays, state)
         self._written = self._position.step
 
 

@@ -42,7 +42,7 @@ class EarlyStopping(StatefulCallback):
             )
         if improves(self.metric, value, self.best, self.min_delta):
             self.best, self.best_epoch, self.waited = float(value), epoch, 0
-            checkpoint.save(self.path, self._variables(), {"epoch": epoch})
+            checkpoint.save(self.path, checkpoint.snapshot(self._variables()), {"epoch": epoch})
         else:
             self.waited += 1
             if self.patience is not None and self.waited >= self.patience:

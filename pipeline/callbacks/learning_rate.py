@@ -6,6 +6,7 @@ import keras
 
 from pipeline.callbacks.base import StatefulCallback, improves
 from pipeline.callbacks.position import Position
+from pipeline.variables import learning_rate
 
 
 class WarmUp(keras.callbacks.Callback):
@@ -52,5 +53,5 @@ class ReduceLearningRate(StatefulCallback):
         self.waited += 1
         if self.waited >= self.patience:
             self.waited = 0
-            current = float(self.model.optimizer.learning_rate)
+            current = learning_rate(self.model.optimizer)
             self.model.optimizer.learning_rate = max(current * self.factor, self.minimum)

@@ -77,7 +77,7 @@ class Progress(keras.callbacks.Callback):
         parts += [f"val {n} {logs[f'val_{n}']:.4f}" for n in self._shown if f"val_{n}" in logs]
         parts.append(f"{logs['examples_per_second']:,.0f} examples/s")
         parts.append(f"{logs['seconds']:.1f} s")
-        self._console.print("  ".join(parts), highlight=False)
+        self._console.print("  ".join(parts), highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar down; safe to call twice."""

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from pipeline.variables import learning_rate
+
 
 class Validation(keras.callbacks.Callback):
     """Adds `val_<metric>` and the epoch's seconds and rate to the logs, for those that follow.
@@ -27,7 +29,7 @@ class Validation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         seconds = time.perf_counter() - self._begun
         # Keras hands every callback the same dict: what is added here the later ones see.
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        logs["learning_rate"] = learning_rate(self.model.optimizer)
         logs["seconds"] = seconds
         logs["examples_per_second"] = self._rows / seconds
         logs.update({f"val_{name}": value for name, value in self._evaluate().items()})

@@ -66,7 +66,7 @@ def test_help_does_not_load_tensorflow():
 
 def test_commands_are_those_of_the_plan():
     plan = "prepare train evaluate export serve score explain run tune datasets models gate"
-    assert {*plan.split(), *"canary promote rollback deploy demo".split()} <= set(COMMANDS)
+    assert {*plan.split(), *["canary", "promote", "rollback", "deploy", "demo"]} <= set(COMMANDS)
 
 
 def test_run_directory_after_train_and_evaluate(inside, capsys):

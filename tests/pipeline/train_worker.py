@@ -1,7 +1,7 @@
 """Trains the tiny run in a process of its own; the tests kill it or compare its weights.
 
 python -m tests.pipeline.train_worker OUTPUT [--resume] [--kill-at STEP] [--model NAME] [--disk]
-    [--strategy NAME] [--tables dense|sparse] [--dropout RATE]
+    [--strategy NAME] [--tables dense|sparse] [--dropout RATE] [--rows N]
 """
 
 import argparse
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--kill-at", type=int)
     parser.add_argument("--model", default="afm")
     parser.add_argument("--disk", action="store_true")
+    parser.add_argument("--rows", type=int, default=1200)
     parser.add_argument("--dropout", type=float, default=0.3)
     parser.add_argument("--strategy", default="none")
     parser.add_argument("--tables", default="auto")
@@ -43,7 +44,7 @@ def main() -> None:
     config = run_config(
         arguments.output,
         model={"name": arguments.model, "dropout": arguments.dropout},
-        optimizer={"name": "adagrad", "tables": arguments.tables},
+        optimizer={"tables": arguments.tables},
         strategy={"name": arguments.strategy, "devices": 2},
         data={"in_memory": not arguments.disk},
         training={
@@ -54,7 +55,9 @@ def main() -> None:
         },
     )
     extra = [KillAt(arguments.kill_at)] if arguments.kill_at else []
-    Trainer(config, MemoryPrepared()).train(resume=arguments.resume, extra_callbacks=extra)
+    Trainer(config, MemoryPrepared(rows=arguments.rows)).train(
+        resume=arguments.resume, extra_callbacks=extra
+    )
 
 
 if __name__ == "__main__":

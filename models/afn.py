@@ -20,7 +20,7 @@ _PAPER = "Cheng et al., AAAI 2020"
 @register(
     "afn+",
     paper=_PAPER,
-    order="learned, then implicit",
+    order="learned and implicit",
     use="AFN beside a network with embeddings of its own: more accurate, twice the table",
     deep_units=[400, 400, 400],
 )

@@ -27,7 +27,7 @@ _PAPER = "Song et al., CIKM 2019"
 @register(
     "autoint+",
     paper=_PAPER,
-    order="high, and a network",
+    order="high, one more with each layer; implicit",
     use="AutoInt beside a deep network: usually the better of the two",
     hidden_units=(400, 400),
 )

@@ -16,7 +16,7 @@ from models.layers.mlp import MLP
 from models.zoo import register
 
 _PAPER = "Dual Attentional Higher Order Factorization Machines, 2021"
-_ORDER = "2 to num_layers + 1, and a network"
+_ORDER = "2 to num_layers + 1 and implicit"
 
 
 @register(

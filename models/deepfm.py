@@ -19,7 +19,7 @@ from models.zoo import register
 @register(
     "deepfm",
     paper="Guo et al., IJCAI 2017",
-    order="2, then implicit",
+    order="2 and implicit",
     use="first deep model to try: an FM, explained pair by pair, and a network on one embedding",
 )
 @keras.saving.register_keras_serializable(package="ctr")

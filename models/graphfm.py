@@ -14,7 +14,7 @@ from models.layers.interaction_selection import InteractionSelection
 from models.layers.program_aggregation import ProgramAggregation
 from models.zoo import register
 
-_PAPER = "GraphFM: Graph Factorization Machines for Feature Interaction Modeling, 2021"
+_PAPER = "Wu et al., arXiv 2105.11866, 2021"
 _ORDER = "2 to num_layers + 1"
 
 

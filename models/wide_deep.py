@@ -18,7 +18,7 @@ from models.zoo import register
 @register(
     "wide-deep",
     paper="Cheng et al., DLRS 2016",
-    order="1, then implicit",
+    order="1 and implicit",
     use="plain deep baseline: memorizes by weights, generalizes by a network over embeddings",
 )
 @keras.saving.register_keras_serializable(package="ctr")

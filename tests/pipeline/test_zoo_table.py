@@ -24,7 +24,7 @@ def small_setting(tmp_path, monkeypatch):
     """One epoch on a small dataset in memory, with records of its own."""
     config = tmp_path / "zoo.yaml"
     text = zoo_table.CONFIG.read_text(encoding="utf-8")
-    config.write_text(text.replace("epochs: 8", "epochs: 1"), encoding="utf-8")
+    config.write_text(text.replace("epochs: 6", "epochs: 1"), encoding="utf-8")
     monkeypatch.setattr(zoo_table, "CONFIG", config)
     monkeypatch.setattr(zoo_table, "RECORDS", tmp_path / "results" / "zoo.jsonl")
     monkeypatch.setattr("pipeline.rundir.load_prepared", lambda path: MemoryPrepared())
@@ -46,7 +46,7 @@ def test_trains_what_has_no_record_and_only_that(small_setting):
     assert 0 < records["fm"]["test"]["auc"] < 1
     # Another setting makes the records out of date.
     text = zoo_table.CONFIG.read_text(encoding="utf-8")
-    zoo_table.CONFIG.write_text(text.replace("0.002", "0.003"), encoding="utf-8")
+    zoo_table.CONFIG.write_text(text.replace("0.005", "0.003"), encoding="utf-8")
     assert zoo_table.fingerprint("lr", records["lr"]["data"]) != records["lr"]["fingerprint"]
 
 

@@ -54,6 +54,10 @@ def _check_base_path(name: str, base_path: str) -> None:
         raise invalid_argument(
             f"Expected model {name} to have an absolute path or URI; got base_path()={base_path}"
         )
+    if ".." in base_path.split("/"):
+        raise invalid_argument(
+            f"Model {name}: base_path()={base_path} must not climb directories with '..'"
+        )
     if _URI.match(base_path) or "\0" in base_path:
         raise invalid_argument(
             f"Model {name}: base_path()={base_path} is not on a local file system, the only kind "

@@ -42,6 +42,8 @@ def build_model(name: str, directory: Path, rows: int) -> predict_pb2.PredictReq
 
 def recorded_request(version: Path, rows: int) -> predict_pb2.PredictRequest:
     """A request of `rows` rows made of the first warm-up record of `serving_default`."""
+    if not (version / WARMUP).is_file():
+        raise ValueError(f"{version / WARMUP}: no such file; a request is made of its first record")
     for record in tf.compat.v1.io.tf_record_iterator(str(version / WARMUP)):
         log = prediction_log_pb2.PredictionLog.FromString(record)
         request = log.predict_log.request

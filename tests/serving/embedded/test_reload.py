@@ -38,6 +38,7 @@ class TestValidation:
         ("fields", "text"),
         [
             ({"base_path": "relative/x"}, "Expected model m to have an absolute path or URI; got "),
+            ({"base_path": "/models/../etc"}, "must not climb directories with '..'"),
             ({"base_path": "s3://bucket/x"}, "not on a local file system"),
             ({"base_path": "/x", "model_platform": ""}, "Illegal setting neither"),
             ({"base_path": "/x", "model_platform": "onnx"}, "no adapter for model_platform onnx"),

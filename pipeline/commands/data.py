@@ -1,4 +1,4 @@
-"""datasets and prepare."""
+"""datasets, prepare and inspect."""
 
 import argparse
 from pathlib import Path
@@ -13,12 +13,15 @@ def register(commands: "Commands") -> None:
     parser = commands.add(
         "datasets",
         datasets,
-        "List the datasets that ship with a spec, or fetch the raw files of one.",
-        "python -m pipeline datasets fetch movielens-100k",
+        "List the datasets that ship with a spec, fetch the raw files of one, or write a first"
+        " spec for a log of your own.",
+        "python -m pipeline datasets infer clicks.csv.gz --output clicks.yaml",
     )
-    parser.add_argument("action", choices=("list", "fetch"))
-    parser.add_argument("name", nargs="?", help="dataset to fetch")
+    parser.add_argument("action", choices=("list", "fetch", "infer"))
+    parser.add_argument("name", nargs="?", help="dataset to fetch, or log (file, folder) to judge")
     parser.add_argument("--data", type=Path, help="cache folder (default: CTR_DATA or the user's)")
+    parser.add_argument("--output", type=Path, help="spec to write (default: print it)")
+    parser.add_argument("--force", action="store_true", help="replace an existing --output")
     parser = commands.add(
         "prepare",
         prepare,
@@ -41,9 +44,11 @@ def register(commands: "Commands") -> None:
 
 
 def datasets(arguments: argparse.Namespace) -> Any:
-    """List or fetch."""
+    """List, fetch or infer."""
     from pipeline import console
 
+    if arguments.action == "infer":
+        return _infer(arguments)
     if arguments.action == "list":
         console.start_tensorflow()
         from preprocessing import fetch, presets
@@ -76,6 +81,29 @@ def datasets(arguments: argparse.Namespace) -> Any:
     if not arguments.json:
         print(path)
     return {"name": arguments.name, "path": str(path)}
+
+
+def _infer(arguments: argparse.Namespace) -> dict[str, Any]:
+    """A first spec for a log: printed, or written to --output."""
+    from pipeline import console
+    from pipeline.errors import PipelineError
+    from pipeline.files import write_text
+
+    if not arguments.name:
+        raise PipelineError("datasets infer: which file? as in `datasets infer clicks.csv`")
+    output = arguments.output
+    replaced = bool(output and output.exists())
+    if replaced and not arguments.force:
+        raise FileExistsError(f"{output} exists: not replaced (--force replaces it)")
+    console.start_tensorflow()
+    from preprocessing.infer import infer
+
+    text = infer(arguments.name, output.absolute().parent if output else None)
+    if output:
+        write_text(output, text)
+    if not arguments.json:
+        print(f"{'replaced' if replaced else 'wrote'} {output}" if output else text.rstrip("\n"))
+    return {"path": str(output) if output else None, "replaced": replaced, "spec": text}
 
 
 def prepare(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from models.layers.masked_softmax import masked_softmax
+from models.layers.relu_scores import relu_scores
 
 
 @keras.saving.register_keras_serializable(package="ctr")
@@ -68,8 +69,18 @@ class AttentionPooling(keras.layers.Layer):
 
     def attention(self, interactions: Any, present: Any = None) -> Any:
         """The weights a_r: (B, R, D) and bool (B, R) to (B, R)."""
-        scores = ops.squeeze(self.score(self.hidden(interactions)), axis=-1)
+        scores = ops.squeeze(self._scores(interactions), axis=-1)
         return masked_softmax(scores / self.temperature, present)
+
+    def _scores(self, interactions: Any) -> Any:
+        """a'_r before the softmax, (B, R, 1); for ReLU by the rule that passes over it least."""
+        if self.activation is not keras.activations.relu or not self.use_bias:
+            return self.score(self.hidden(interactions))
+        weights = (self.hidden.kernel, self.hidden.bias, self.score.kernel)
+        kernel, bias, direction = (ops.cast(weight, self.compute_dtype) for weight in weights)
+        num_pairs, dim = interactions.shape[1:]
+        flat = ops.reshape(ops.cast(interactions, self.compute_dtype), (-1, dim))
+        return ops.reshape(relu_scores(flat, kernel, bias, direction), (-1, num_pairs, 1))
 
     def call(
         self,

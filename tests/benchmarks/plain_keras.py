@@ -6,12 +6,18 @@ from typing import Any
 
 import keras
 
+from models.layers import pairs
+from models.layers.attention_pooling import AttentionPooling
 from models.layers.feature_embedding import FeatureEmbedding, pool_positions
 
 
 @contextmanager
 def plain_embeddings() -> Iterator[None]:
-    """While active, models are built and traced with `keras.layers.Embedding` lookups."""
+    """While active, models are built and traced as one would write them in plain Keras.
+
+    Lookups go through `keras.layers.Embedding`, and pair products and attention scores have the
+    gradient that automatic differentiation gives them, not ours.
+    """
     build, call = FeatureEmbedding.build, FeatureEmbedding.call
 
     def plain_build(self: FeatureEmbedding, *_: Any, **__: Any) -> None:
@@ -25,8 +31,14 @@ def plain_embeddings() -> Iterator[None]:
         values = keras.ops.expand_dims(inputs["values"], -1)
         return pool_positions(self.lookup(inputs["ids"]) * values, self.features)
 
+    def plain_scores(self: AttentionPooling, interactions: Any) -> Any:
+        return self.score(self.hidden(interactions))
+
+    scores, products = AttentionPooling._scores, pairs._products_with_gradient
     FeatureEmbedding.build, FeatureEmbedding.call = plain_build, plain_call
+    AttentionPooling._scores, pairs._products_with_gradient = plain_scores, pairs._products
     try:
         yield
     finally:
         FeatureEmbedding.build, FeatureEmbedding.call = build, call
+        AttentionPooling._scores, pairs._products_with_gradient = scores, products

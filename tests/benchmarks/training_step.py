@@ -94,6 +94,7 @@ def measure_model(name: str, batch: int, args: argparse.Namespace, peak: float) 
         "best library ex/s": peer or "",
         "times it": best / peer if peer else "",
         "ours cpu ms/step": 1e3 * times["ours"][1] / steps,
+        "ours, XLA cpu ms/step": 1e3 * times["xla"][1] / steps if "xla" in times else 0.0,
         "plain cpu ms/step": 1e3 * times["plain"][1] / steps,
         "matmul MFLOP/example": flops / 1e6,
         "share of matmul rate": best * flops / peak,

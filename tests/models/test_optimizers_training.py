@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 
 import models
-from models.layers.pairs import pair_indices, pairwise_products
 from models.optimizers import FTRL, SparseAdagrad, SparseAdam, SparseSGD, compile_dense_part
 
 FEATURES = models.Features.from_fields(
@@ -184,19 +183,3 @@ def test_compiled_dense_part_wants_a_model_compiled_without_jit(arguments):
         model.compile("sgd", "mse", **arguments)
     with pytest.raises(ValueError, match="compile"):
         compile_dense_part(model)
-
-
-def test_pair_products_have_the_gradient_of_their_definition():
-    vectors = tf.random.normal((3, 5, 4), seed=0)
-    weights = tf.random.normal((3, 10, 4), seed=1)
-    rows, columns = pair_indices(5)
-    gradients = []
-    for products in (
-        pairwise_products,
-        lambda v: tf.gather(v, rows, axis=1) * tf.gather(v, columns, axis=1),
-    ):
-        with tf.GradientTape() as tape:
-            tape.watch(vectors)
-            loss = tf.reduce_sum(weights * tf.square(products(vectors)))
-        gradients.append(tape.gradient(loss, vectors).numpy())
-    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-5)

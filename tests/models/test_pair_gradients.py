@@ -1,0 +1,41 @@
+"""Gradients written by hand, against automatic differentiation of the definition."""
+
+import numpy as np
+import tensorflow as tf
+
+from models.layers.pairs import pair_indices, pairwise_products
+from models.layers.relu_scores import relu_scores
+
+
+def test_pair_products_have_the_gradient_of_their_definition():
+    vectors = tf.random.normal((3, 5, 4), seed=0)
+    weights = tf.random.normal((3, 10, 4), seed=1)
+    rows, columns = pair_indices(5)
+    gradients = []
+    for products in (
+        pairwise_products,
+        lambda v: tf.gather(v, rows, axis=1) * tf.gather(v, columns, axis=1),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(vectors)
+            loss = tf.reduce_sum(weights * tf.square(products(vectors)))
+        gradients.append(tape.gradient(loss, vectors).numpy())
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-5)
+
+
+def test_relu_scores_have_the_gradient_of_their_definition():
+    shapes = ((11, 4), (4, 3), (3,), (3, 1))
+    arguments = [tf.random.normal(shape, seed=i) for i, shape in enumerate(shapes)]
+    upstream = tf.random.normal((11, 1), seed=9)
+
+    def plain(u, w, b, h):
+        return tf.matmul(tf.nn.relu(tf.matmul(u, w) + b), h)
+
+    results = []
+    for function in (relu_scores, plain):
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            scores = function(*arguments)
+        results.append([scores, *tape.gradient(scores, arguments, upstream)])
+    for got, want in zip(*results, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)

@@ -50,6 +50,7 @@ class SavedModel:
     ):
         self.path = path
         self._lock = threading.Lock()
+        self._making = threading.Lock()
         self._callables: OrderedDict[tuple, object] = OrderedDict()
         if not any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
             raise ServingError(
@@ -84,6 +85,19 @@ class SavedModel:
         self._callables.clear()
         self._session.close()
 
+    def runs_made(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Feed and fetch names of every run that is compiled, least recently used first."""
+        with self._lock:
+            return list(self._callables)
+
+    def make_run(self, feed_names: tuple[str, ...], fetch_names: tuple[str, ...]) -> None:
+        """Compile a run before somebody waits for it.
+
+        Raises:
+            tf.errors.OpError: the graph has no such tensors.
+        """
+        self._callable(feed_names, fetch_names)
+
     def _callable(self, feed_names: tuple[str, ...], fetch_names: tuple[str, ...]) -> object:
         key = (feed_names, fetch_names)
         with self._lock:
@@ -91,9 +105,17 @@ class SavedModel:
             if found is not None:
                 self._callables.move_to_end(key)
                 return found
+        # One at a time: TensorFlow optimises the graph here, and requests that come together
+        # would otherwise each do the same seconds of work.
+        with self._making:
+            with self._lock:
+                found = self._callables.get(key)
+            return found or self._make_callable(key)
+
+    def _make_callable(self, key: tuple[tuple[str, ...], tuple[str, ...]]) -> object:
         # A session callable skips Session.run's client-side shape check, which the C++ server
         # does not have, and costs a third of its time.
-        options = config_pb2.CallableOptions(feed=feed_names, fetch=fetch_names)
+        options = config_pb2.CallableOptions(feed=key[0], fetch=key[1])
         made = self._session._make_callable_from_options(options)
         with self._lock:
             self._callables[key] = made

@@ -1,8 +1,12 @@
 """Makes a servable of a version directory: load, batching queues, warm-up."""
 
+import contextlib
 import logging
 import os
+import weakref
 from pathlib import Path
+
+import tensorflow as tf
 
 from serving.embedded import warmup
 from serving.embedded.batch_queue import BatchScheduler
@@ -28,6 +32,7 @@ class ServableLoader:
     def __init__(self, options: ServerOptions, metrics: Metrics):
         self._options = options
         self._metrics = metrics
+        self._last: dict[str, weakref.ref[SavedModel]] = {}
         self._scheduler: BatchScheduler | None = None
         if options.batches:
             parameters = options.batching or BatchingParameters()
@@ -47,10 +52,24 @@ class ServableLoader:
             if self._options.warmup:
                 count = warmup.replay(servable, self._options.warmup_iterations, self._metrics)
                 logger.info("Replayed %d warm-up records of {%s %d}", count, name, version)
+            self._compile_like_last(name, model)
         except Exception:
             servable.close()
             raise
+        self._last[name] = weakref.ref(model)
         return servable
+
+    def _compile_like_last(self, name: str, model: SavedModel) -> None:
+        """Compile the runs that the last version of the model has compiled.
+
+        So the first requests after a swap find them ready, whatever outputs they ask for and
+        whether there are warm-up records or not.
+        """
+        last = self._last.get(name, lambda: None)()
+        for feed_names, fetch_names in last.runs_made() if last else []:
+            # A version with other tensors will compile its own when asked.
+            with contextlib.suppress(tf.errors.OpError):
+                model.make_run(feed_names, fetch_names)
 
     def _observe(self, model: str, api: str, seconds: float) -> None:
         self._metrics.runtime_latency.observe(model, api, "TF1", amount=seconds * 1e6)

@@ -201,10 +201,17 @@ class VersionManager:
         return max(due, key=lambda h: h.version, default=None)
 
     def _load_one(self, model: str, harness: _Harness) -> None:
+        failed = False
         try:
             servable = self._load(model, harness.version, harness.path)
         except Exception as error:
-            self._load_failed(model, harness, from_exception(error))
+            failure = from_exception(error)
+            # A new object: the one raised holds, by its traceback, the whole half-loaded graph.
+            self._load_failed(model, harness, ServingError(failure.code, failure.message))
+            del failure
+            failed = True
+        if failed:
+            gc.collect()  # a tf.Graph is full of reference cycles, and each holds the whole graph
             return
         with self._condition:
             harness.servable = servable
@@ -239,7 +246,7 @@ class VersionManager:
         harness.servable.wait_until_idle()
         harness.servable.close()
         harness.servable = None
-        gc.collect()  # a tf.Graph is full of reference cycles, and each holds the whole graph
+        gc.collect()
         with self._condition:
             self._monitor.publish(model, harness.version, states.END)
             del self._models[model][harness.version]

@@ -3,10 +3,12 @@
 import shutil
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from serving.embedded import Server, ServerOptions, ServingError
 from serving.embedded.discovery import VersionPolicy, list_versions, wanted_versions
@@ -138,6 +140,30 @@ class TestTransitions:
             time.sleep(6 * POLL)
             (base / "away").rename(base / "3")
             eventually(lambda: calls.states("half") == {3: "AVAILABLE", 2: "END"})
+
+    def test_a_failed_load_leaves_nothing_in_memory(self, base):
+        sessions = weakref.WeakSet()
+        make = tf.compat.v1.Session
+
+        def tracked(*args, **kwargs):
+            session = make(*args, **kwargs)
+            sessions.add(session)
+            return session
+
+        with server_of(base) as server, Calls(server) as calls, pytest.MonkeyPatch.context() as m:
+            m.setattr("serving.embedded.engine.tf.compat.v1.Session", tracked)
+            shutil.copytree(base / "1", base.parent / "aside")
+            shutil.rmtree(base.parent / "aside" / "variables")
+            (base.parent / "aside").rename(base / "3")
+            eventually(lambda: calls.states("half").get(3) == "END")
+            eventually(lambda: not sessions)
+
+    def test_a_new_version_has_the_runs_of_the_last_one_compiled(self, base):
+        with server_of(base) as server, Calls(server) as calls:
+            answer(calls)
+            save_half_plus(base, 3)
+            eventually(lambda: calls.states("half").get(3) == "AVAILABLE")
+            assert len(server.manager.loaded("half")[0].model.runs_made()) == 1
 
     def test_rollback_by_deleting_the_newest(self, base):
         with server_of(base) as server, Calls(server) as calls:

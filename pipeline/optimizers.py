@@ -1,12 +1,9 @@
 """The optimizer of a run: which class, and whether tables are updated whole or by row.
 
 Updating by row costs what the batch's rows cost, at any table size; updating whole costs the
-table, but runs as one fused pass that XLA compiles. A touched position costs about as much by row
-as WHOLE_PER_POSITION table rows cost whole (measured: 2.7 ms for 512 x 39 positions against
-22 ms for 1 M rows of width 16, about six), which is the crossover that `tables: auto` uses.
-
-For Adam the two are different rules: by row, moments do not decay while a row is absent ("lazy");
-`exact: true` applies the skipped decay when the row returns.
+table, but runs as one fused pass that XLA compiles. `models.optimizers.choice` holds the measured
+crossover that `tables: auto` uses. For Adam the two are different rules: by row, moments do not
+decay while a row is absent ("lazy"); `exact: true` applies the skipped decay when it returns.
 """
 
 import inspect
@@ -15,6 +12,7 @@ from typing import Any
 import keras
 
 from models.optimizers import FTRL, RowSparse, SparseAdagrad, SparseAdam, SparseSGD
+from models.optimizers.choice import table_update
 from pipeline.config import OptimizerConfig
 from pipeline.errors import PipelineError, nearest
 
@@ -25,12 +23,6 @@ WHOLE_ONLY = {
     "nadam": keras.optimizers.Nadam,
     "lion": keras.optimizers.Lion,
 }
-WHOLE_PER_POSITION = 6
-
-
-def table_update(num_features: int, num_positions: int, batch_size: int) -> str:
-    """ "whole" or "rows", whichever is cheaper for this table and batch."""
-    return "whole" if num_features <= WHOLE_PER_POSITION * num_positions * batch_size else "rows"
 
 
 def build_optimizer(
@@ -72,7 +64,7 @@ def _arguments(cls: type) -> list[str]:
 
 
 def updates_whole(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Whether a step is dense throughout, so that XLA can compile it."""
+    """Whether a step is dense throughout, so that XLA can compile all of it."""
     if not isinstance(optimizer, RowSparse):
         return True
     return optimizer.table_update == "whole" or optimizer.table_l2_on == "table"

@@ -17,6 +17,7 @@ import keras
 from rich.console import Console
 
 import models
+from models.optimizers.compiled_step import compile_dense_part
 from pipeline import callbacks as cb
 from pipeline import checkpoint
 from pipeline.calibration import calibrated_metrics, fit_calibration
@@ -166,18 +167,21 @@ class Trainer:
             config.training.batch_size,
         )
         if jit == "auto":
-            # A step by row has shapes that depend on the batch, which XLA does not compile.
-            jit = updates_whole(optimizer) and self.strategy.replicas == 1
+            jit = self.strategy.replicas == 1
+        whole = updates_whole(optimizer)
         binary = config.training.task == "binary"
         model.compile(
             optimizer=optimizer,
             loss=keras.losses.BinaryCrossentropy(from_logits=True)
             if binary
             else keras.losses.MeanSquaredError(),
-            jit_compile=jit,
+            jit_compile=jit and whole,
             steps_per_execution=config.training.steps_per_execution,
         )
         optimizer.build(model.trainable_variables)
+        if jit and not whole:
+            # XLA knows no update by row: it gets the forward and the backward pass.
+            compile_dense_part(model)
         return model
 
     def _data(self) -> TrainingData:

@@ -1,7 +1,13 @@
+from pathlib import Path
+
 import pytest
 
+import models
+from models.zoo import constructor_arguments
 from pipeline.config import load_config, parse_config
 from pipeline.errors import PipelineError
+from pipeline.optimizers import build_optimizer
+from pipeline.specs import load_spec
 
 MINIMAL = "name: a\ndata: {spec: movielens-100k}\nmodel: {name: fm, embedding_dim: 8}\n"
 
@@ -74,3 +80,16 @@ def test_auto_metric_follows_the_task():
     tree["training"] = {"task": "regression"}
     assert parse_config(tree, "t").metric("auto") == "rmse"
     assert parse_config(tree, "t").metric("gauc") == "gauc"
+
+
+SHIPPED = sorted(path.stem for path in (Path(__file__).parents[2] / "pipeline/configs").glob("*"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_configurations_name_real_models_and_arguments(name):
+    config = load_config(name)
+    accepted = constructor_arguments(models.entry(config.model.name).cls)
+    assert set(config.model.arguments) <= set(accepted)
+    build_optimizer(config.optimizer, 1000, 10, config.training.batch_size)
+    if config.data.spec != "my-log.yaml":
+        assert load_spec(config.data.spec).fields

@@ -5,7 +5,7 @@ from rich.console import Console
 from models.optimizers import SparseAdagrad, SparseAdam
 from pipeline.config import OptimizerConfig
 from pipeline.errors import PipelineError
-from pipeline.optimizers import build_optimizer, table_update, updates_whole
+from pipeline.optimizers import build_optimizer, updates_whole
 from pipeline.train import Trainer
 from tests.pipeline.support import MemoryPrepared, run_config
 
@@ -15,8 +15,6 @@ def build(num_features=1000, **config):
 
 
 def test_size_decides_how_tables_are_updated():
-    assert table_update(5382, 10, 4096) == "whole"
-    assert table_update(1_000_000, 39, 512) == "rows"
     assert updates_whole(build(1000, name="adagrad"))
     big = build(10_000_000, name="adagrad")
     assert isinstance(big, SparseAdagrad)

@@ -55,7 +55,7 @@ def free_ports(count):
     return ports
 
 
-@pytest.fixture(scope="module", params=["dense", "sparse"])
+@pytest.fixture(scope="module", params=["sparse", pytest.param("dense", marks=pytest.mark.slow)])
 def one_worker(request, tmp_path_factory):
     """The tables' update, and the losses of one device."""
     output = tmp_path_factory.mktemp("one") / "run"

@@ -1,0 +1,72 @@
+import csv
+
+import optuna
+import pytest
+from rich.console import Console
+
+from pipeline.config import load_config
+from pipeline.errors import PipelineError
+from pipeline.tune import Search, load_space
+from tests.pipeline.support import MemoryPrepared, run_config
+
+SPACE = """
+metric: logloss
+trials: 4
+pruning: {startup_trials: 1, warmup_epochs: 0}
+space:
+  optimizer.learning_rate: {low: 0.00001, high: 0.1, log: true}
+  model.embedding_dim: [2, 4]
+"""
+
+
+def search(tmp_path, text=SPACE, trials=None):
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    space = load_space(path)
+    if trials:
+        space = space.model_copy(update={"trials": trials})
+    return Search(run_config(tmp_path / "base"), space, tmp_path / "s", Console(quiet=True))
+
+
+def test_search_prunes_resumes_and_leaves_table_plot_and_best(tmp_path):
+    prepared = MemoryPrepared()
+    search(tmp_path, trials=2).run(prepared)
+    best = search(tmp_path).run(prepared)  # a new process's view: the storage alone
+    with (tmp_path / "s" / "trials.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["trial"] for row in rows] == ["1", "2", "3", "4"]
+    complete = [float(row["logloss"]) for row in rows if row["state"] == "complete"]
+    assert best["value"] == min(complete)
+    assert (tmp_path / "s" / "search.png").read_bytes().startswith(b"\x89PNG")
+    config = load_config(tmp_path / "s" / "best.yaml")
+    assert config.optimizer.learning_rate == best["parameters"]["optimizer.learning_rate"]
+    assert config.model.arguments["embedding_dim"] == best["parameters"]["model.embedding_dim"]
+
+
+def test_a_hopeless_trial_is_pruned(tmp_path):
+    searching = search(tmp_path, trials=1)
+    searching.study.enqueue_trial({"optimizer.learning_rate": 0.1, "model.embedding_dim": 4})
+    searching.run(MemoryPrepared())
+    searching.study.enqueue_trial({"optimizer.learning_rate": 1e-5, "model.embedding_dim": 2})
+    assert searching.study.best_value < 0.6
+    searching.space = searching.space.model_copy(update={"trials": 2})
+    searching.run(MemoryPrepared())
+    last = searching.study.trials[-1]
+    assert last.state == optuna.trial.TrialState.PRUNED
+    assert len(last.intermediate_values) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("metric: acu\nspace: {a: [1]}", "unknown metric 'acu'"),
+        ("spaces: {a: [1]}", "space"),
+        ("space: {optimizer.learnin_rate: {low: 1, heigh: 2}}", "space"),
+        ("space: {training.epoch: [1]}", "training.epoch: unknown key"),
+        ("space: {name.x: [1]}", "name is not a section"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, text, part):
+    with pytest.raises(PipelineError, match=part) as caught:
+        search(tmp_path, text)
+    assert "\n" not in str(caught.value)

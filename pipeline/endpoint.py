@@ -33,11 +33,14 @@ class ServerEndpoint:
     Args:
         address: `host:port` for gRPC, `http://host:port` for REST.
         model: served name.
+        wait: seconds to wait for the server to have a version available.
         options: `version`, `label`, `timeout`, as `serving.client.Client` takes them.
     """
 
-    def __init__(self, address: str, model: str, **options: Any) -> None:
+    def __init__(self, address: str, model: str, wait: float = 0.0, **options: Any) -> None:
         self._client = Client(address, model, **options)
+        if wait > 0:
+            self._client.wait_until_available(wait, options.get("version"))
         signature = self._client.metadata().signatures["serving_default"]
         self.columns = tuple(signature.columns().values())
 

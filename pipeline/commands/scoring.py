@@ -46,6 +46,9 @@ def _add_endpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", help="the version so labelled, as in stable")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds a request may take")
     parser.add_argument(
+        "--wait", type=float, default=0.0, help="seconds to wait for a starting server"
+    )
+    parser.add_argument(
         "--saved-model", type=Path, metavar="DIR", help="a version directory, without a server"
     )
 
@@ -68,6 +71,7 @@ def _endpoint(arguments: argparse.Namespace) -> "Endpoint":
         arguments.model,
         version=arguments.version,
         label=arguments.label,
+        wait=arguments.wait,
         timeout=arguments.timeout,
     )
 

@@ -2,7 +2,7 @@
 
 # Rows of the table per id looked up in a batch, at which both ways take the same time; measured by
 # `python -m tests.benchmarks.training_choice` (results/training_choice.md).
-CROSSOVER = 4.0
+CROSSOVER = 2.0
 
 
 def table_update(num_features: int, num_positions: int, batch_size: int) -> str:

@@ -96,7 +96,8 @@ def run_config(output: Path, **sections: Any) -> RunConfig:
         "data": {"spec": "memory"},
         "model": {"name": "fm", "embedding_dim": 4, "dropout": 0.1},
         "optimizer": {"name": "adam", "learning_rate": 0.05},
-        "training": {"epochs": 3, "batch_size": 128, "tensorboard": False},
+        # XLA takes longer to compile such a model than to train it; some tests ask for it.
+        "training": {"epochs": 3, "batch_size": 128, "tensorboard": False, "jit_compile": False},
     }
     for name, value in sections.items():
         merge = isinstance(value, dict) and isinstance(tree.get(name), dict)

@@ -37,7 +37,9 @@ def test_by_row_is_refused_where_there_is_none():
 @pytest.mark.parametrize("arguments", [{"exact": True}, {"table_l2": 1e-4}, {}])
 def test_trains_by_row(tmp_path, arguments):
     config = run_config(
-        tmp_path / "r", optimizer={"tables": "sparse", "learning_rate": 0.05, **arguments}
+        tmp_path / "r",
+        optimizer={"tables": "sparse", "learning_rate": 0.05, **arguments},
+        training={"jit_compile": "auto"},
     )
     result = Trainer(config, MemoryPrepared(), Console(quiet=True)).train()
     assert result.metrics["validation"]["auc"] > 0.7

@@ -83,8 +83,9 @@ def test_best_weights_are_kept(tmp_path):
 
 
 def test_two_runs_are_equal_bit_for_bit_and_another_seed_differs(tmp_path):
-    first = train(tmp_path / "a", model={"name": "afm", "dropout": 0.3})
-    second = train(tmp_path / "b", model={"name": "afm", "dropout": 0.3})
+    compiled = {"model": {"name": "afm", "dropout": 0.3}, "training": {"jit_compile": "auto"}}
+    first = train(tmp_path / "a", **compiled)
+    second = train(tmp_path / "b", **compiled)
     assert_bit_equal(weights(first.run.directory), weights(second.run.directory))
     other = train(tmp_path / "c", model={"name": "afm", "dropout": 0.3}, seed=6)
     pairs = zip(weights(first.run.directory), weights(other.run.directory), strict=True)

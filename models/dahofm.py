@@ -148,7 +148,8 @@ class DAHoFM(CTRModel):
     def explain(self, inputs: dict[str, Any]) -> dict[str, Any]:
         base = self.embedding(inputs)
         transposed = ops.swapaxes(base, 1, 2)
-        outputs = ops.reshape(self.projection.kernel, (self.num_layers + 1, self.embedding_dim))
+        kernel = ops.cast(self.projection.kernel, base.dtype)
+        outputs = ops.reshape(kernel, (self.num_layers + 1, self.embedding_dim))
         parts = {} if self.hidden_units else self._linear_part(base, outputs[0])
         vectors = base
         for layer, interaction in enumerate(self.interactions):
@@ -156,7 +157,8 @@ class DAHoFM(CTRModel):
             shares = weights * ops.matmul(vectors * outputs[layer + 1], transposed)
             vectors = vectors * ops.matmul(weights, base)
             if self.attentional_pooling:
-                shares = shares * ops.expand_dims(self.poolings[layer].attention(vectors), -1)
+                pooling = ops.cast(self.poolings[layer].attention(vectors), base.dtype)
+                shares = shares * ops.expand_dims(pooling, -1)
             parts[f"order_{layer + 2}_weights"] = weights
             parts[f"order_{layer + 2}_contributions"] = shares
         return self.explanation(inputs, **parts)
@@ -165,13 +167,14 @@ class DAHoFM(CTRModel):
         """Without hidden layers z^(0) . w is linear in each field's embedding, plus constants."""
         linear = self.network.steps[-1]
         by_field = ops.reshape(
-            ops.matmul(linear.kernel, ops.expand_dims(output, -1)),
+            ops.matmul(ops.cast(linear.kernel, base.dtype), ops.expand_dims(output, -1)),
             (self.features.num_fields, self.embedding_dim),
         )
         first_order = ops.sum(base * by_field, axis=-1)
-        constant = ops.sum(linear.bias * output) + self.projection.bias
+        constant = ops.sum(ops.cast(linear.bias, base.dtype) * output)
+        bias = ops.cast(constant, "float32") + self.projection.bias
         return {
-            "bias": ops.zeros_like(first_order[:, :1]) + constant,
+            "bias": ops.cast(ops.zeros_like(first_order[:, :1]), "float32") + bias,
             "first_order": first_order,
         }
 

@@ -53,8 +53,10 @@ class AttentionalInteraction(keras.layers.Layer):
         self.built = True
 
     def _scores(self, vectors: Any, base: Any) -> Any:
-        scaled = vectors * ops.squeeze(self.kernel, axis=-1)
-        return (ops.matmul(scaled, ops.swapaxes(base, 1, 2)) + self.bias) / self.temperature
+        # Cast here, not by Keras: `attention` is also called outside of the layer's `__call__`.
+        kernel = ops.cast(ops.squeeze(self.kernel, axis=-1), vectors.dtype)
+        scores = ops.matmul(vectors * kernel, ops.swapaxes(base, 1, 2))
+        return (scores + ops.cast(self.bias, vectors.dtype)) / self.temperature
 
     def attention(self, vectors: Any, base: Any) -> Any:
         """The weights a_ij, (B, F, F), of two tensors (B, F, D)."""

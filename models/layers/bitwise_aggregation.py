@@ -41,7 +41,7 @@ class BitwiseAggregation(keras.layers.Layer):
 
     def contributions(self, base: Any, vectors: Any, output: Any) -> Any:
         """(e_i * w_ij * y_j) . output of every pair: e, y (B, F, D), output (D,) to (B, F, F)."""
-        weights = self.pair_weights() * output
+        weights = ops.cast(self.pair_weights() * output, vectors.dtype)
         scaled = ops.cast(0.0, vectors.dtype)
         for entry in range(self.dim):
             pairs = ops.expand_dims(base[:, :, entry], 2) * ops.expand_dims(vectors[:, :, entry], 1)

@@ -93,7 +93,8 @@ class InteractionAggregation(keras.layers.Layer):
         """
         weights = self.weights_by_head(vectors, edges, kept)
         messages = self._messages(vectors, weights)
-        passed = ops.cast(ops.greater(messages, 0), messages.dtype) * output
+        passed = ops.cast(ops.greater(messages, 0), messages.dtype)
+        passed = passed * ops.cast(output, messages.dtype)
         passed = ops.reshape(passed, (-1, self.num_fields, self.num_heads, self._head_size))
         towards = ops.einsum("bfhu,dhu->bhfd", passed, self._head_kernel())
         if self.interact:
@@ -106,11 +107,13 @@ class InteractionAggregation(keras.layers.Layer):
 
     def _head_queries(self) -> Any:
         """a of each head, (H, 1, D)."""
-        return ops.expand_dims(ops.transpose(self.query), 1)
+        # Cast here, not by Keras: explanations call this outside of the layer's `__call__`.
+        return ops.expand_dims(ops.cast(ops.transpose(self.query), self.compute_dtype), 1)
 
     def _head_kernel(self) -> Any:
         """W_a of each head, (D, H, units / H)."""
-        return ops.reshape(self.kernel, (-1, self.num_heads, self._head_size))
+        kernel = ops.cast(self.kernel, self.compute_dtype)
+        return ops.reshape(kernel, (-1, self.num_heads, self._head_size))
 
     def _products(self, left: Any, vectors: Any) -> Any:
         """left_i . e_j for each head: (B, H, F, D) and (B, F, D) to (B, H, F, F)."""

@@ -115,7 +115,7 @@ def check_completeness(model: CTRModel) -> None:
 
 
 def check_mixed_precision(model: CTRModel) -> None:
-    """bfloat16 compute: float32 logits near the float32 model's, float32 weights, gradients."""
+    """bfloat16 compute: float32 logits near the float32 model's, gradients, explanations."""
     config = {**model.get_config(), "dtype": "mixed_bfloat16"}
     mixed = type(model).from_config(config)
     mixed.build()
@@ -124,6 +124,7 @@ def check_mixed_precision(model: CTRModel) -> None:
     assert keras.backend.standardize_dtype(mixed(inputs).dtype) == "float32"
     np.testing.assert_allclose(mixed(inputs), model(inputs), atol=0.15, rtol=0.15)
     assert_finite_gradients(mixed, (inputs,))
+    check_explanation(mixed)
 
 
 def check_field_permutation(model: CTRModel, permuted: CTRModel, order: list[int]) -> None:

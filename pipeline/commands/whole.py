@@ -1,6 +1,8 @@
 """run and demo: every stage in one command."""
 
 import argparse
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,4 +74,6 @@ def demo(arguments: argparse.Namespace) -> dict[str, Any]:
     console.start_tensorflow()
     from pipeline.demo import demo as tell
 
-    return tell(arguments.output, arguments.data, console.console())
+    # With --json the result alone goes to stdout; the story moves to stderr.
+    with contextlib.redirect_stdout(sys.stderr if arguments.json else sys.stdout):
+        return tell(arguments.output, arguments.data, console.console())

@@ -22,7 +22,7 @@ from tensorflow_transform.beam import analysis_graph_builder
 from tensorflow_transform.beam.analyzer_cache import DatasetCache, DatasetKey
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
-from preprocessing import features, finish, runners, sampling, sources, spans
+from preprocessing import features, finish, runners, sampling, sources, spans, statistics, summary
 from preprocessing.analysis import Analyzers, SumCounts, SumStatistics
 from preprocessing.errors import PrepareError
 from preprocessing.layout import served_columns
@@ -123,9 +123,10 @@ class _Job:
             order = _order(spec, blocks, work, self._runner)
             _analyse(spec, new, folder, work, order, self._runner, cached, self._kept)
             finish.check_rejected(spec, work, [n for n, _ in new], "count")
-            write = beam.ParDo(WriteBlock(spec, folder, work, order))
+            write = beam.ParDo(WriteBlock(spec, folder, work, order)) | statistics.Save(folder)
             self._runner.over_blocks("write", numbered, write, work)
             finish.finish(self._spec, folder, work, [n for n, _ in new], len(blocks), history)
+            summary.write(self._spec, folder)
             shutil.rmtree(work)
         return PreparedDataset.load(output)
 

@@ -41,7 +41,7 @@ def measure(x: np.ndarray, transform: str) -> dict[str, Any]:
     """The mergeable statistics of a batch of float32 values that `transform` needs."""
     x = x[~np.isnan(x)]
     if transform == "quantiles":
-        keys, counts = np.unique(_ordered_bits(x) >> _DROPPED_BITS, return_counts=True)
+        keys, counts = np.unique(ordered_bits(x) >> _DROPPED_BITS, return_counts=True)
         return {"histogram": dict(zip(keys.tolist(), counts.tolist(), strict=True))}
     if transform == "min_max":
         return {"min": float(x.min()), "max": float(x.max())} if len(x) else {}
@@ -100,12 +100,14 @@ def _exact(sums: dict[Any, int], shift: int, power: int = 1) -> Fraction:
     )
 
 
-def _ordered_bits(x: np.ndarray) -> np.ndarray:
+def ordered_bits(x: np.ndarray) -> np.ndarray:
+    """float32 values -> uint32 in the same order."""
     bits = (x + np.float32(0)).view(np.uint32)
     return np.where(bits >> 31 == 1, ~bits, bits | np.uint32(1 << 31))
 
 
-def _from_ordered_bits(keys: np.ndarray) -> np.ndarray:
+def from_ordered_bits(keys: np.ndarray) -> np.ndarray:
+    """The float32 values of `ordered_bits`."""
     bits = np.where(keys >> 31 == 1, keys & np.uint32(0x7FFFFFFF), ~keys)
     return bits.astype(np.uint32).view(np.float32)
 
@@ -117,7 +119,7 @@ def _boundaries(histogram: dict[Any, int], buckets: int) -> list[float]:
     keys = np.array(sorted(int(k) for k in histogram), np.uint32)
     get = {int(k): v for k, v in histogram.items()}
     below = np.concatenate([[0], np.cumsum([get[int(k)] for k in keys])])
-    edges = _from_ordered_bits(keys << np.uint32(_DROPPED_BITS)).astype(np.float64)
+    edges = from_ordered_bits(keys << np.uint32(_DROPPED_BITS)).astype(np.float64)
     found = []
     for k in range(1, buckets):
         at = int(np.searchsorted(below * buckets, k * below[-1]))

@@ -27,6 +27,7 @@ from preprocessing.records import RecordEncoder, ShardWriter
 from preprocessing.rows import Order, RowReader, Rows
 from preprocessing.schema import SPLITS, DatasetSpec
 from preprocessing.sources import Block
+from preprocessing.statistics import BlockStatistics
 
 SAMPLE_ROWS = 64
 SAMPLE_BLOCKS = 16
@@ -93,36 +94,38 @@ class CountValues(beam.DoFn):
 
 
 class WriteBlock(beam.DoFn):
-    """Writes a block's records, kept raw rows and rejected rows."""
+    """Writes a block's records, kept raw rows and rejected rows; outputs its statistics."""
 
     def __init__(self, spec: DatasetSpec, folder: Path, work: Path, order: Order | None) -> None:
         self._spec, self._folder, self._work, self._order = spec, folder, work, order
 
     def setup(self) -> None:
-        vocabulary = pq.read_table(self._folder / "vocabulary.parquet")
+        self._vocabulary = vocabulary = pq.read_table(self._folder / "vocabulary.parquet")
         constants = self._folder / "constants.json"
         numbers = json.loads(constants.read_text()) if constants.is_file() else []
         self._rows = RowEncoder(self._spec, vocabulary, np.array(numbers, np.float64))
         positions = Layout.of(self._spec).num_positions
         self._records = RecordEncoder(self._rows.num_features, positions)
 
-    def process(self, element: Numbered) -> Iterator[int]:
+    def process(self, element: Numbered) -> Iterator[bytes]:
         number, block = element
         reader = RowReader(self._spec, block, self._order)
+        statistics = BlockStatistics(self._spec, self._vocabulary)
         outputs = _Outputs(self._spec, self._work, number)
         # Reading, encoding and compressing run in three threads.
-        for part in ahead(self._encoded(ahead(reader))):
+        for part in ahead(self._encoded(ahead(reader), statistics)):
             outputs.write(part)
         outputs.close(reader.rejected, block)
         write_report(self._work, "write", number, reader, digests=outputs.digests)
-        yield number
+        yield statistics.blob()
 
-    def _encoded(self, chunks: Iterator[Rows]) -> Iterator[_Part]:
+    def _encoded(self, chunks: Iterator[Rows], statistics: BlockStatistics) -> Iterator[_Part]:
         for chunk in chunks:
             for code in range(len(SPLITS)):
                 rows = chunk.select(code)
                 if len(rows.label):
                     ids, values = self._rows.encode(rows.served)
+                    statistics.add(code, rows.served, ids, values, rows.label)
                     stream, digest = self._records.encode(
                         ids, values, rows.label, rows.weight, rows.group
                     )

@@ -1,0 +1,187 @@
+"""stats.json and schema.pbtxt of a prepared dataset, from what the job counted."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from preprocessing import counting, statistics
+from preprocessing.domain import schema_text
+from preprocessing.layout import Layout, Slot
+from preprocessing.prepared import MANIFEST
+from preprocessing.schema import SPLITS, DatasetSpec
+
+STATS = "stats.json"
+SCHEMA = "schema.pbtxt"
+FORMAT_VERSION = 1
+_TOP = 20
+_HISTOGRAM_BINS = 20
+
+
+def write(spec: DatasetSpec, folder: Path) -> None:
+    """Completes a dataset folder with stats.json and schema.pbtxt."""
+    stats = summarise(spec, folder)
+    (folder / STATS).write_text(json.dumps(stats, indent=1), encoding="utf-8")
+    (folder / SCHEMA).write_text(schema_text(spec, stats), encoding="utf-8")
+
+
+def summarise(spec: DatasetSpec, folder: Path) -> dict[str, Any]:
+    """Per field and split: rows, missing, cardinality, infrequent, top values, histogram."""
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    table = pq.read_table(folder / statistics.TABLE)
+    tokens = (folder / "vocabulary.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    owners = owners_of(spec, pq.read_table(folder / "vocabulary.parquet"))
+    distinct = _distinct(folder, len(spec.fields))
+    splits = {
+        name: {**{k: s[k] for k in ("rows", "positives")}, "label_rate": _rate(s)}
+        for name, s in manifest["splits"].items()
+    }
+    fields = []
+    for slot, entry in zip(Layout.of(spec).slots, manifest["fields"], strict=True):
+        own = {
+            "name": slot.field.name,
+            "kind": slot.field.kind,
+            "vocabulary": entry["vocabulary_size"],
+            "cardinality": int(distinct[slot.index]) if _is_counted(slot) else None,
+            "splits": {},
+        }
+        for code, split in enumerate(SPLITS):
+            rows = splits[split]["rows"]
+            if rows:
+                part = table.filter(pc.equal(table["split"], code))
+                own["splits"][split] = _field(slot, part, rows, owners, tokens)
+        fields.append(own)
+    return {"format_version": FORMAT_VERSION, "splits": splits, "fields": fields}
+
+
+def owners_of(spec: DatasetSpec, vocabulary: pa.Table) -> np.ndarray:
+    """The field index of every id."""
+    layout = Layout.of(spec)
+    fixed = [slot.index for slot in layout.slots for _ in range(slot.fixed_size)]
+    first = np.concatenate([np.arange(len(layout.slots)), np.array(fixed, np.int64)])
+    return np.concatenate([first, vocabulary["field"].to_numpy()]).astype(np.int64)
+
+
+def _is_counted(slot: Slot) -> bool:
+    return slot.counted and (slot.field.kind != "numeric" or slot.field.as_category)
+
+
+def _rate(counts: dict[str, int]) -> float | None:
+    return _round(counts["positives"] / counts["rows"]) if counts["rows"] else None
+
+
+def _round(value: float) -> float:
+    """Six significant digits: enough to read, and no rounding noise."""
+    return float(f"{value:.6g}")
+
+
+def _distinct(folder: Path, fields: int) -> np.ndarray:
+    """Distinct values of each field in the training rows, rare ones too (shard by shard)."""
+    found = np.zeros(fields, np.int64)
+    for shard in range(counting.SHARDS):
+        files = sorted(folder.glob(f"analysis/span-*/vocabulary-{shard:02d}.bin"))
+        table = counting.merged([counting.from_blob(f.read_bytes()) for f in files])
+        table = table.filter(pc.not_equal(table["value"], ""))
+        found += np.bincount(table["field"].to_numpy(), minlength=fields)
+    return found
+
+
+def _field(
+    slot: Slot, table: pa.Table, rows: int, owners: np.ndarray, tokens: list[str]
+) -> dict[str, Any]:
+    own = table.filter(pc.equal(table["field"], slot.index))
+    gone = own.filter(pc.equal(own["kind"], statistics.MISSING))
+    missing = pc.sum(gone["rows"]).as_py() or 0
+    found: dict[str, Any] = {"rows": rows}
+    if not slot.numeric:
+        ids = table.filter(pc.equal(table["kind"], statistics.IDS))
+        ids = ids.filter(pa.array(owners[ids["key"].to_numpy()] == slot.index))
+        found |= _categories(slot, ids, missing, tokens)
+        missing = found["missing"]
+    found |= {"missing": missing, "missing_share": _round(missing / rows)}
+    if slot.field.kind == "numeric":
+        found |= _numbers(own)
+    return found
+
+
+def _categories(slot: Slot, ids: pa.Table, missing: int, tokens: list[str]) -> dict[str, Any]:
+    keys, counts, positives = (ids[c].to_numpy() for c in ("key", "rows", "positives"))
+    name = slot.field.name
+    named = [tokens[key] for key in keys]
+    none = np.array([token == f"{name}=" for token in named], bool)
+    rare = keys == slot.index
+    infrequent = int(counts[rare].sum())
+    if none.any():
+        missing = int(counts[none].sum())
+    elif slot.field.kind != "numeric" and not slot.field.hash_buckets:
+        infrequent -= missing
+    shown = np.flatnonzero(~none & ~rare)
+    shown = shown[np.lexsort((keys[shown], -counts[shown]))]
+    total = int(counts.sum())
+    return {
+        "missing": missing,
+        "values": total,
+        "distinct": len(shown),
+        "infrequent": infrequent,
+        "infrequent_share": _round(infrequent / total) if total else 0.0,
+        "top": [
+            {
+                "value": named[i][len(name) + (named[i][len(name)] == "=") :],
+                "rows": int(counts[i]),
+                "share": _round(counts[i] / total),
+                "positives": int(positives[i]),
+                "label_rate": _round(positives[i] / counts[i]),
+            }
+            for i in shown[:_TOP]
+        ],
+    }
+
+
+def _numbers(own: pa.Table) -> dict[str, Any]:
+    """Mean (exact), quantiles (to 3 %) and a histogram of bins with about as many rows each."""
+    bins = own.filter(pc.equal(own["kind"], statistics.BINS)).sort_by("key")
+    keys, counts, positives = (bins[c].to_numpy() for c in ("key", "rows", "positives"))
+    if not len(keys):
+        return {"histogram": {"low": [], "high": [], "rows": [], "positives": []}}
+    sums = own.filter(pc.equal(own["kind"], statistics.SUMS))
+    total = sum(
+        Fraction(s) * Fraction(2) ** (e - 24)
+        for e, s in zip(sums["key"].to_pylist(), sums["rows"].to_pylist(), strict=True)
+    )
+    low, high = statistics.bin_edges(keys)
+    below = np.cumsum(counts) / counts.sum()
+    return {
+        "mean": _round(float(total / int(counts.sum()))),
+        "min": _round(low[0]),
+        "max": _round(high[-1]),
+        "quantiles": {
+            f"{q:g}": _round(low[np.searchsorted(below, q)]) for q in (0.01, 0.25, 0.5, 0.75, 0.99)
+        },
+        "histogram": _histogram(low, high, counts, positives),
+    }
+
+
+def _histogram(
+    low: np.ndarray, high: np.ndarray, counts: np.ndarray, positives: np.ndarray
+) -> dict[str, Any]:
+    first = np.flatnonzero(np.diff(equal_groups(counts, _HISTOGRAM_BINS), prepend=-1))
+    last = np.append(first[1:], len(counts)) - 1
+    return {
+        "low": [_round(v) for v in low[first]],
+        "high": [_round(v) for v in high[last]],
+        "rows": np.add.reduceat(counts, first).tolist(),
+        "positives": np.add.reduceat(positives, first).tolist(),
+    }
+
+
+def equal_groups(counts: np.ndarray, groups: int) -> np.ndarray:
+    """A group number for each of some ordered bins, so that groups hold about equal counts."""
+    before = np.cumsum(counts) - counts
+    return (before * groups // max(int(counts.sum()), 1)).astype(np.int64)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.cli import Commands
 
+_EXIT_ANOMALY = 3
+
 
 def register(commands: "Commands") -> None:
     """Add the group's commands."""
@@ -40,6 +42,18 @@ def register(commands: "Commands") -> None:
         default=[],
         metavar="OPTION",
         help="a Beam pipeline option, as in --beam=--runner=FlinkRunner (repeatable)",
+    )
+    parser = commands.add(
+        "inspect",
+        inspect,
+        "Statistics of a prepared dataset, plotted, and compared with an earlier one: exit code 3"
+        " if a threshold of the spec is passed.",
+        "python -m pipeline inspect data/prepared/tuesday --baseline data/prepared/monday",
+    )
+    parser.add_argument("prepared", type=Path, metavar="PREPARED", help="prepared dataset")
+    parser.add_argument("--baseline", type=Path, help="prepared dataset to compare with")
+    parser.add_argument(
+        "--output", type=Path, help="folder of the plots (default: PREPARED/report)"
     )
 
 
@@ -137,4 +151,48 @@ def prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "path": str(prepared.path),
         **{key: manifest[key] for key in ("splits", "num_features", "counters", "content_hash")},
+    }
+
+
+def inspect(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Show, plot and compare statistics."""
+    from pipeline import console
+
+    console.start_tensorflow()
+    import json
+
+    from rich.console import Console
+
+    from pipeline import inspect_report
+    from pipeline.errors import PipelineError
+    from preprocessing import drift
+    from preprocessing.prepared import PreparedDataset
+
+    prepared = PreparedDataset.load(arguments.prepared)
+    file = prepared.path / "stats.json"
+    if not file.is_file():
+        raise PipelineError(f"{prepared.path}: no stats.json: prepare it again")
+    stats = json.loads(file.read_text(encoding="utf-8"))
+    findings = []
+    if arguments.baseline:
+        findings = drift.compare(prepared, PreparedDataset.load(arguments.baseline))
+    anomalies = [finding for finding in findings if finding.anomaly]
+    plain = [finding.plain() for finding in findings]
+    folder = arguments.output or prepared.path / "report"
+    name = prepared.manifest["name"]
+    page = inspect_report.write_report(stats, folder, name, plain)
+    if not arguments.json:
+        Console().print(inspect_report.terminal_table(stats, name))
+        if arguments.baseline:
+            print(f"{len(findings)} comparisons with {arguments.baseline}, anomalies: ", end="")
+            print(len(anomalies))
+        for finding in anomalies:
+            print(f"anomaly: {finding}")
+        print(f"plots: {page}")
+    return {
+        "path": str(prepared.path),
+        "report": str(page),
+        "stats": stats,
+        "comparison": plain,
+        "exit_code": _EXIT_ANOMALY if anomalies else 0,
     }

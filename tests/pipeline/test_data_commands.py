@@ -1,7 +1,12 @@
 """`datasets infer` and `inspect`, as a user types them."""
 
 import json
+import re
+import shutil
+from html.parser import HTMLParser
 from pathlib import Path
+
+import pytest
 
 from pipeline.cli import main
 from preprocessing.schema import DatasetSpec
@@ -41,3 +46,76 @@ def test_infer_mistakes_are_one_line(tmp_path: Path, capsys):
     assert (code, error) == (2, f"error: no file {tmp_path / 'none.csv'}\n")
     code, _, error = run(capsys, "datasets", "infer")
     assert (code, error.startswith("error: datasets infer: which file?")) == (2, True)
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory) -> Path:
+    """A prepared log, and the same one with fewer clicks written in its manifest."""
+    folder = tmp_path_factory.mktemp("days")
+    (folder / "log.csv").write_text(LOG.replace("c3", "<b>&"))
+    (folder / "log.yaml").write_text(
+        "name: log\nsource: {files: [log.csv]}\nlabel: {column: clicked}\n"
+        "fields:\n  - {name: user, kind: categorical}\n  - {name: city, kind: categorical}\n"
+    )
+    arguments = ["prepare", folder / "log.yaml", "--output", folder / "monday"]
+    assert main([str(argument) for argument in arguments]) == 0
+    shutil.copytree(folder / "monday", folder / "tuesday")
+    manifest = json.loads((folder / "tuesday" / "manifest.json").read_text())
+    manifest["splits"]["train"]["positives"] -= 12
+    (folder / "tuesday" / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_inspect_prints_a_table_and_writes_one_page_with_its_plots_inside(days: Path, capsys):
+    code, said, _ = run(capsys, "inspect", days / "monday")
+    assert code == 0
+    assert all(word in said for word in ("user", "city", "categorical", "missing", "infrequent"))
+    folder = days / "monday" / "report"
+    images = sorted(path.name for path in folder.glob("*.png"))
+    assert images == ["00-user.png", "01-city.png"]
+    assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in images)
+    page = (folder / "report.html").read_text()
+    assert f"plots: {folder / 'report.html'}" in said.replace("\n", "")
+    assert re.findall(r'src="([^"]{21})', page) == ["data:image/png;base64"] * 2
+    assert "href" not in page
+    seen = []
+    reader = HTMLParser()
+    reader.handle_starttag = lambda tag, _: seen.append(tag)
+    reader.feed(page)
+    assert seen.count("img") == 2
+    assert "b" not in seen, "a value of the log became markup"
+
+
+def test_inspect_json_holds_the_statistics(days: Path, tmp_path: Path, capsys):
+    code, said, _ = run(capsys, "inspect", days / "monday", "--json", "--output", tmp_path)
+    assert code == 0
+    found = json.loads(said)
+    assert found["stats"] == json.loads((days / "monday" / "stats.json").read_text())
+    assert [f["name"] for f in found["stats"]["fields"]] == ["user", "city"]
+    assert found["report"] == str(tmp_path / "report.html")
+
+
+def test_inspect_exits_3_on_an_anomaly_and_names_it_on_one_line(days: Path, tmp_path, capsys):
+    base = ["--baseline", days / "monday", "--output", tmp_path]
+    code, said, _ = run(capsys, "inspect", days / "monday", *base)
+    assert (code, "anomaly" in said) == (0, False)
+    code, said, _ = run(capsys, "inspect", days / "tuesday", *base)
+    assert code == 3
+    lines = [line for line in said.splitlines() if line.startswith("anomaly")]
+    assert lines == [
+        "anomaly: label: shift of the rate 0.2, threshold 0.05 (0.5000 -> 0.3000)",
+    ]
+    assert "ANOMALY" in (tmp_path / "report.html").read_text()
+    code, said, _ = run(capsys, "inspect", days / "tuesday", *base, "--json")
+    assert code == 3
+    assert [f["anomaly"] for f in json.loads(said)["comparison"]].count(True) == 1
+
+
+def test_inspect_mistakes_are_one_line(days: Path, tmp_path: Path, capsys):
+    code, _, error = run(capsys, "inspect", tmp_path)
+    assert (code, "no prepared dataset here" in error) == (2, True)
+    old = tmp_path / "old"
+    shutil.copytree(days / "monday", old)
+    (old / "stats.json").unlink()
+    code, _, error = run(capsys, "inspect", old)
+    assert (code, error) == (2, f"error: {old}: no stats.json: prepare it again\n")

@@ -147,7 +147,7 @@ def _plot(field: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> Non
     rate = axes.twinx()
     rate.plot(at, positives / np.maximum(rows, 1), "o", color="#c0504d")
     rate.set_ylabel("label rate", color="#c0504d")
-    rate.set_ylim(bottom=0)
+    rate.set_ylim(0, 1.1 * max(rate.get_ylim()[1], 1e-6))
     with replacing(path) as aside:
         figure.savefig(aside, dpi=_DPI, bbox_inches="tight")
     plt.close(figure)

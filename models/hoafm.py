@@ -82,7 +82,8 @@ class HoAFM(CTRModel):
                 shares = aggregation.contributions(base, vectors, output)
                 # The weight of a pair is a vector, the same for every row: its length is shown.
                 sizes = ops.sqrt(ops.sum(ops.square(aggregation.pair_weights()), axis=-1))
-                parts[f"order_{layer + 2}_weights"] = ops.zeros_like(shares) + ops.cast(sizes, shares.dtype)
+                weights = ops.zeros_like(shares) + ops.cast(sizes, shares.dtype)
+                parts[f"order_{layer + 2}_weights"] = weights
                 parts[f"order_{layer + 2}_contributions"] = shares
             vectors = _activation(base * aggregation(vectors))
         return self.explanation(inputs, **parts)

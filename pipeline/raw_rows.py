@@ -9,6 +9,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipeline.errors import PipelineError, nearest
+from preprocessing.layout import served_name
 from serving.columns import Column
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": ","}
@@ -65,15 +66,16 @@ def served_columns(
 ) -> dict[str, np.ndarray]:
     """The batch's values of the model's columns: bytes or float32, each (B,).
 
-    Columns the model has and the batch has not are left out: they count as missing.
+    A raw column such as `ad title` is found by the name it is served under, `ad_title`. Columns
+    the model has and the batch has not are left out: they count as missing.
 
     Raises:
         PipelineError: none of the columns is there, or text stands in a numeric one.
     """
-    have = set(batch.schema.names)
+    have = {served_name(name): name for name in batch.schema.names}
     wanted = {column.name: column for column in columns}
     found = {
-        name: _values(batch.column(name), column, where, first_row)
+        name: _values(batch.column(have[name]), column, where, first_row)
         for name, column in wanted.items()
         if name in have
     }

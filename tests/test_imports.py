@@ -16,8 +16,8 @@ FORBIDDEN = {
     "pipeline": set(),
 }
 
-# `tf.keras` is another Keras once tensorflow_transform is imported, so nobody uses it; models run on
-# any Keras backend, so only the optimizers may touch TensorFlow.
+# Models run on any Keras backend, so only the optimizers may touch TensorFlow. `tf.keras` is
+# another Keras once tensorflow_transform is imported, so nobody uses it.
 TENSORFLOW_IN_MODELS = "models/optimizers"
 
 

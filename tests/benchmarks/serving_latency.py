@@ -10,7 +10,6 @@ as a server runs it (one TF1 session, feeds and fetches by name): lookup and mod
 """
 
 import argparse
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from serving.columns import parse_columns
 from serving.saved_model import write_saved_model
 from serving.session import SavedModelSession
 from serving.signatures import Scorer
+from tests.benchmarks.measure import machine
 
 NUMBERS = [f"I{i}" for i in range(1, 14)]
 CATEGORIES = [f"C{i}" for i in range(1, 27)]
@@ -221,17 +221,6 @@ def _request_bytes(client, call: Callable[[], object]) -> int:
     finally:
         transport.send = send
     return max(sizes)
-
-
-def machine() -> str:
-    """Processor, cores and TensorFlow, for the table's head."""
-    model_names = [
-        line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    processor = model_names[0] if model_names else platform.processor()
-    return f"{processor}, {len(model_names)} cores, TensorFlow {tf.__version__}"
 
 
 def main() -> None:

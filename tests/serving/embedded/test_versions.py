@@ -337,5 +337,5 @@ class TestStart:
 
     def test_stopping_twice_and_stopping_unstarted(self, base):
         server = server_of(base)
-        server.stop()
-        server.stop()
+        assert server.stop()
+        assert server.stop()

@@ -5,6 +5,7 @@ Each function here has a partner of the same name there; tests and the job itsel
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,25 +13,45 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from preprocessing import numbers, timeparts
+from preprocessing import columnar, numbers, timeparts
 from preprocessing.layout import input_of
 
 CROSS_MARK = "&"
+_NONE = -(1 << 60)
 
 
-def category(field: Any, batch: pa.RecordBatch, fields: Mapping[str, Any]) -> pa.Array:
-    """The single text value of each row (B,), empty for missing."""
+def category(field: Any, batch: pa.RecordBatch, fields: Mapping[str, Any]) -> pa.DictionaryArray:
+    """The single text value of each row (B,), empty for missing.
+
+    As a dictionary, in which a text may occur twice or belong to no row.
+    """
     if field.kind == "cross":
         parts = [category(fields[name], batch, fields) for name in field.of]
-        return pc.binary_join_element_wise(*parts, CROSS_MARK)
-    column = batch.column(input_of(field))
+        return functools.reduce(_crossed, parts)
     if field.kind == "numeric":
-        return _number_text(field, column)
+        return _number_text(field, raw_numbers(field, batch))
+    column = columnar.coded(batch.column(input_of(field)))
+    texts = column.dictionary
     if field.kind == "time":
-        return timeparts.part_texts(column, field)
-    if field.missing:
-        column = _blank(column, field.missing)
-    return pc.utf8_slice_codeunits(column, 0, field.prefix) if field.prefix else column
+        texts = timeparts.part_texts(texts, field)
+    else:
+        if field.missing:
+            texts = _blank(texts, field.missing)
+        if field.prefix:
+            texts = pc.utf8_slice_codeunits(texts, 0, field.prefix)
+    return pa.DictionaryArray.from_arrays(column.indices, texts)
+
+
+def _crossed(left: pa.DictionaryArray, right: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Pairs of values: each pair that occurs is put together once."""
+    size = max(len(right.dictionary), 1)
+    pairs = left.indices.to_numpy().astype(np.int64) * size + right.indices.to_numpy()
+    found = pa.array(pairs).dictionary_encode()
+    first, second = np.divmod(found.dictionary.to_numpy(), size)
+    texts = pc.binary_join_element_wise(
+        left.dictionary.take(pa.array(first)), right.dictionary.take(pa.array(second)), CROSS_MARK
+    )
+    return pa.DictionaryArray.from_arrays(found.indices, texts)
 
 
 def values_of(field: Any, batch: pa.RecordBatch) -> tuple[pa.Array, np.ndarray, np.ndarray]:
@@ -38,7 +59,8 @@ def values_of(field: Any, batch: pa.RecordBatch) -> tuple[pa.Array, np.ndarray, 
 
     A row without any value has the empty text, once.
     """
-    lists = pc.split_pattern(batch.column(input_of(field)), field.separator)
+    column = columnar.coded(batch.column(input_of(field))).dictionary_decode()
+    lists = pc.split_pattern(column, field.separator)
     texts, rows = pc.list_flatten(lists), pc.list_parent_indices(lists)
     if field.missing:
         texts = _blank(texts, field.missing)
@@ -70,11 +92,13 @@ def buckets_of(field: Any, batch: pa.RecordBatch, boundaries: np.ndarray) -> np.
     return np.searchsorted(boundaries, x, side="right")
 
 
-def _number_text(field: Any, column: pa.Array) -> pa.Array:
-    x = pc.fill_null(column, float("nan")).to_numpy(zero_copy_only=False)
+def _number_text(field: Any, x: np.ndarray) -> pa.DictionaryArray:
     whole = np.floor(numbers.transformed(x, field, np.empty(0)))
     whole = np.clip(np.nan_to_num(whole), -1e15, 1e15).astype(np.int64)
-    return pc.if_else(pa.array(~np.isnan(x)), pc.cast(pa.array(whole), pa.string()), "")
+    found = pa.array(np.where(np.isnan(x), _NONE, whole)).dictionary_encode()
+    none = pc.equal(found.dictionary, _NONE)
+    texts = pc.if_else(none, "", pc.cast(found.dictionary, pa.string()))
+    return pa.DictionaryArray.from_arrays(found.indices, texts)
 
 
 def _blank(column: pa.Array, missing: tuple[str, ...]) -> pa.Array:

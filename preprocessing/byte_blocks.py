@@ -18,6 +18,8 @@ from preprocessing.errors import SourceError
 CHUNK_BYTES = 8 << 20
 LONGEST_ROW = 256 << 20
 _WINDOW = 1 << 16
+_LF, _CR = 10, 13
+Piece = tuple[int, bytes]
 
 
 def is_gzip(path: Path) -> bool:
@@ -64,7 +66,7 @@ def _next_row(file: BinaryIO, position: int, odd: bool, quote: bytes) -> int | N
         position -= 1
     file.seek(position)
     while window := file.read(_WINDOW):
-        ends = np.flatnonzero(np.frombuffer(window, np.uint8) == 10)
+        ends = np.flatnonzero(np.frombuffer(window, np.uint8) == _LF)
         if quote:
             before = _quotes_before(window, ends, quote) + odd
             ends = ends[before % 2 == 0]
@@ -80,8 +82,8 @@ def _quotes_before(data: bytes, positions: np.ndarray, quote: bytes) -> np.ndarr
     return np.searchsorted(quotes, positions)
 
 
-def chunks(path: Path, start: int, stop: int | None, quote: str) -> Iterator[bytes]:
-    """The bytes of a range in pieces of whole rows.
+def chunks(path: Path, start: int, stop: int | None, quote: str) -> Iterator[Piece]:
+    """The bytes of a range in pieces of whole rows, with their place in the (decompressed) file.
 
     Raises SourceError if a row is absurdly long, which is what an unbalanced quote looks like.
     """
@@ -89,6 +91,7 @@ def chunks(path: Path, start: int, stop: int | None, quote: str) -> Iterator[byt
         file.seek(start)
         left = (stop - start) if stop is not None else None
         rest = b""
+        place = start
         try:
             while left is None or left > 0:
                 piece = file.read(CHUNK_BYTES if left is None else min(CHUNK_BYTES, left))
@@ -98,8 +101,8 @@ def chunks(path: Path, start: int, stop: int | None, quote: str) -> Iterator[byt
                 rest += piece
                 cut = _last_row_end(rest, quote.encode())
                 if cut:
-                    yield rest[:cut]
-                    rest = rest[cut:]
+                    yield place, rest[:cut]
+                    place, rest = place + cut, rest[cut:]
                 elif len(rest) > LONGEST_ROW:
                     raise SourceError(
                         f"{path}: a row of over {LONGEST_ROW >> 20} MB; is a quote open?"
@@ -107,12 +110,42 @@ def chunks(path: Path, start: int, stop: int | None, quote: str) -> Iterator[byt
         except (EOFError, gzip.BadGzipFile) as error:
             raise SourceError(f"{path}: damaged gzip file: {error}") from None
         if rest.strip(b"\r\n"):
-            yield rest
+            yield place, rest
 
 
 def _last_row_end(data: bytes, quote: bytes) -> int:
     if not quote or quote not in data:
         return data.rfind(b"\n") + 1
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10)
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _LF)
     ends = ends[_quotes_before(data, ends, quote) % 2 == 0]
     return int(ends[-1]) + 1 if len(ends) else 0
+
+
+def row_starts(data: bytes, quote: str, rows: int) -> np.ndarray:
+    """Where each of the `rows` rows in `data` begins; blank lines are none.
+
+    A stray quote inside a value is a plain character to Arrow, which hides row ends from the rule
+    of pairs: then every line counts as a row. If that does not explain `rows` either, they are
+    simply numbered.
+    """
+    found = _starts(data, quote.encode())
+    if len(found) != rows and quote:
+        found = _starts(data, b"")
+    return found if len(found) == rows else np.arange(rows)
+
+
+def _starts(data: bytes, quote: bytes) -> np.ndarray:
+    raw = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(raw == _LF)
+    returns = b"\r" in data
+    if returns:
+        alone = raw == _CR
+        alone[:-1] &= raw[1:] != _LF
+        ends = np.union1d(ends, np.flatnonzero(alone))
+    if quote and quote in data:
+        ends = ends[_quotes_before(data, ends, quote) % 2 == 0]
+    starts = np.concatenate([[0], ends + 1])
+    stops = np.concatenate([ends, [len(raw)]])
+    if returns:
+        stops -= (stops > starts) & (raw[np.maximum(stops, 1) - 1] == _CR)
+    return starts[stops > starts]

@@ -1,7 +1,9 @@
 """Arrow columns of any type to the two types the rest of the job knows: text and float32.
 
-Text: missing is the empty text, integers are written in decimal, whole floats as integers, lists
-joined by their field's separator. Numbers: float32, missing is null. Also the Parquet reader.
+Text: a dictionary (each distinct text of the batch once, and a code per row), because counting and
+looking up then cost per distinct value and not per row; missing is the empty text, integers are
+written in decimal, whole floats as integers, lists joined by their field's separator. Numbers:
+float32, missing is null. Also the Parquet reader.
 """
 
 from __future__ import annotations
@@ -25,7 +27,25 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1 << 16
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-Part = tuple[pa.RecordBatch, list[tuple[str, str]]]
+CODED = pa.dictionary(pa.int32(), pa.string())
+Rejected = list[tuple[str, str]]
+Part = tuple[pa.RecordBatch, Rejected, np.ndarray]
+
+
+def coded(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+    """A text column as a dictionary; null counts as empty."""
+    column = _one(column)
+    if pa.types.is_dictionary(column.type):
+        return column
+    return pc.fill_null(column, "").dictionary_encode()
+
+
+def plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with its text columns written out, a text per row."""
+    columns = [
+        c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def parquet_pieces(path: Path, wanted: Sequence[str], size: int) -> list[tuple[int, ...]]:
@@ -56,12 +76,17 @@ def parquet_pieces(path: Path, wanted: Sequence[str], size: int) -> list[tuple[i
 def read_parquet(path: Path, groups: tuple[int, ...], wanted: Wanted) -> Iterator[Part]:
     """The given row groups in order."""
     with pq.ParquetFile(path) as file:
-        batches = file.iter_batches(BATCH_ROWS, row_groups=list(groups), columns=list(wanted.all))
-        yield from convert_all(batches, wanted, path)
+        sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+        firsts = np.cumsum([0, *sizes])
+        for group in groups:
+            batches = file.iter_batches(BATCH_ROWS, row_groups=[group], columns=list(wanted.all))
+            yield from convert_all(batches, wanted, path, int(firsts[group]))
 
 
-def convert_all(batches: Iterable[pa.RecordBatch], wanted: Wanted, path: Path) -> Iterator[Part]:
-    """Batches with columns of any type to the wanted types."""
+def convert_all(
+    batches: Iterable[pa.RecordBatch], wanted: Wanted, path: Path, first: int = 0
+) -> Iterator[Part]:
+    """Batches with columns of any type to the wanted types; a row's place is its number."""
     for batch in batches:
         columns = {}
         for name in wanted.all:
@@ -73,7 +98,9 @@ def convert_all(batches: Iterable[pa.RecordBatch], wanted: Wanted, path: Path) -
                 columns[name] = pc.cast(column, pa.float32(), safe=False)
             else:
                 columns[name] = to_text(column, wanted.lists.get(name, "|"))
-        yield finish(pa.table(columns), wanted, (), [])
+        places = np.arange(first, first + len(batch))
+        first += len(batch)
+        yield finish(pa.table(columns), wanted, (), [], places)
 
 
 def to_text(column: pa.Array, separator: str) -> pa.Array:
@@ -114,7 +141,9 @@ def as_text(value: Any, separator: str | None = None) -> str:
     return str(value)
 
 
-def decode(table: pa.Table, encoding: str) -> tuple[pa.Table, list[tuple[str, str]]]:
+def decode(
+    table: pa.Table, encoding: str, places: np.ndarray
+) -> tuple[pa.Table, Rejected, np.ndarray]:
     """Binary columns to text; rows with bytes that are not `encoding` are set aside."""
     bad = np.zeros(table.num_rows, bool)
     columns, reasons = {}, {}
@@ -135,23 +164,26 @@ def decode(table: pa.Table, encoding: str) -> tuple[pa.Table, list[tuple[str, st
                     texts.append(value.decode(encoding, "backslashreplace"))
             columns[name] = pa.array(texts, pa.string())
     table = pa.table(columns)
-    return _set_aside(table, bad, reasons)
+    return _set_aside(table, bad, reasons, places)
 
 
 def finish(
-    table: pa.Table, wanted: Wanted, missing: Sequence[str], rejected: list[tuple[str, str]]
+    table: pa.Table,
+    wanted: Wanted,
+    missing: Sequence[str],
+    rejected: Rejected,
+    places: np.ndarray,
 ) -> Part:
-    """Columns in their final types and names; text that should be a number is rejected."""
-    if missing:
-        for name in wanted.texts:
-            at = table.column_names.index(name)
-            gone = pc.is_in(table[name], pa.array(missing, pa.string()))
-            table = table.set_column(at, name, pc.if_else(gone, "", table[name]))
+    """Columns in their final types and names; text that should be a number is rejected.
+
+    `places` (B,) says where each row of `table` stands in its file.
+    """
+    texts = {name: _blanked(coded(table[name]), missing) for name in wanted.texts}
     bad = np.zeros(table.num_rows, bool)
     reasons: dict[int, str] = {}
     numbers: dict[str, Any] = {}
     for name in wanted.numbers:
-        column = table[name].combine_chunks()
+        column = _one(table[name])
         if pa.types.is_floating(column.type):
             nan = pc.is_nan(column)
             some = pc.any(nan).as_py()
@@ -160,18 +192,27 @@ def finish(
             )
         else:
             numbers[name] = _number(name, column, missing, bad, reasons)
-    if reasons:
-        numbers = {name: column.filter(pa.array(~bad)) for name, column in numbers.items()}
-    table, more = _set_aside(table, bad, reasons)
-    arrays = [_one(table[name]) for name in wanted.texts]
-    arrays += [_one(numbers[name]) for name in wanted.numbers]
     names = [f"s:{n}" for n in wanted.texts] + [f"n:{n}" for n in wanted.numbers]
-    return pa.RecordBatch.from_arrays(arrays, names=names), rejected + more
+    batch = pa.RecordBatch.from_arrays([*texts.values(), *numbers.values()], names=names)
+    if not reasons:
+        return batch, rejected, places
+    _, more, places = _set_aside(table, bad, reasons, places)
+    return batch.filter(pa.array(~bad)), rejected + more, places
+
+
+def _blanked(column: pa.DictionaryArray, missing: Sequence[str]) -> pa.DictionaryArray:
+    if not missing:
+        return column
+    gone = pc.is_in(column.dictionary, pa.array(missing, pa.string()))
+    texts = pc.if_else(gone, "", column.dictionary)
+    return pa.DictionaryArray.from_arrays(column.indices, texts)
 
 
 def _number(
     name: str, column: pa.Array, missing: Sequence[str], bad: np.ndarray, reasons: dict[int, str]
 ) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     text = pc.utf8_trim_whitespace(column)
     none = pc.is_in(text, pa.array(["", "nan", "NaN", *missing], pa.string()))
     number = pc.match_substring_regex(text, _NUMBER)
@@ -185,13 +226,15 @@ def _number(
 
 
 def _set_aside(
-    table: pa.Table, bad: np.ndarray, reasons: dict[int, str]
-) -> tuple[pa.Table, list[tuple[str, str]]]:
+    table: pa.Table, bad: np.ndarray, reasons: dict[int, str], places: np.ndarray
+) -> tuple[pa.Table, Rejected, np.ndarray]:
+    if not reasons:
+        return table, [], places
     rejected = [
         (reasons[row], json.dumps(table.slice(row, 1).to_pylist()[0], ensure_ascii=False))
         for row in sorted(reasons)
     ]
-    return (table.filter(pa.array(~bad)) if rejected else table), rejected
+    return table.filter(pa.array(~bad)), rejected, places[~bad]
 
 
 def _one(column: pa.Array | pa.ChunkedArray) -> pa.Array:

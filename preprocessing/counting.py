@@ -1,4 +1,4 @@
-"""Counting field values in Arrow: what one block of the log adds to the shared vocabulary.
+"""Counting field values in Arrow: what some blocks of the log add to the shared vocabulary.
 
 A table of counts has the columns field (index), value, count. It travels as bytes: one byte for
 the shard (by a stable hash of the value), then an Arrow stream. So no worker ever holds all
@@ -14,38 +14,41 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from preprocessing import arrow_fields, hashing, numbers
+from preprocessing import arrow_fields, columnar, hashing, numbers
 from preprocessing.layout import Layout, Slot
 from preprocessing.schema import DatasetSpec
 
 SHARDS = 16
 SCHEMA = pa.schema([("field", pa.int16()), ("value", pa.string()), ("count", pa.int64())])
 _COMPACT_ROWS = 1 << 18
+Counts = tuple[pa.Array, np.ndarray]
 
 
-def count_values(slot: Slot, batch: pa.RecordBatch, fields: dict[str, Any]) -> pa.Table | None:
-    """Values of one field in a batch with their counts, or None if the field is not counted."""
+def count_values(slot: Slot, batch: pa.RecordBatch, fields: dict[str, Any]) -> Counts | None:
+    """(values, how often) of one field in a batch, or None if the field is not counted."""
     if not slot.counted:
         return None
     field = slot.field
     if field.kind == "numeric" and not field.as_category:
         gone = int(np.isnan(arrow_fields.raw_numbers(field, batch)).sum())
-        return _table(slot.index, pa.array([""]), pa.array([gone])) if gone else None
+        return (pa.array([""]), np.array([gone])) if gone else None
     if field.kind == "multivalued":
-        texts, _, _ = arrow_fields.values_of(field, batch)
+        texts = columnar.coded(arrow_fields.values_of(field, batch)[0])
     else:
         texts = arrow_fields.category(field, batch, fields)
-    counts = pc.value_counts(texts)
-    return _table(slot.index, counts.field(0), counts.field(1))
+    counts = np.bincount(texts.indices.to_numpy(), minlength=len(texts.dictionary))
+    some = counts > 0
+    return texts.dictionary.filter(pa.array(some)), counts[some]
 
 
-def _table(index: int, values: pa.Array, counts: pa.Array) -> pa.Table:
-    return pa.table(
-        [pa.array(np.full(len(values), index, np.int16)), values, counts.cast(pa.int64())],
-        schema=SCHEMA,
-    )
+def added(parts: list[Counts]) -> Counts:
+    """Counts of one field together: each value once."""
+    values = pa.concat_arrays([values for values, _ in parts]).dictionary_encode()
+    counts = np.concatenate([counts for _, counts in parts])
+    # Sums of float64 are exact up to 2^53.
+    total = np.bincount(values.indices.to_numpy(), counts, len(values.dictionary))
+    return values.dictionary, total.astype(np.int64)
 
 
 def merged(tables: list[pa.Table]) -> pa.Table:
@@ -63,33 +66,40 @@ class Accumulator:
     def __init__(self, spec: DatasetSpec) -> None:
         self._slots = Layout.of(spec).slots
         self._fields = {f.name: f for f in spec.fields}
-        self._tables: dict[int, list[pa.Table]] = {slot.index: [] for slot in self._slots}
+        self._counts: dict[int, list[Counts]] = {slot.index: [] for slot in self._slots}
         self._statistics: dict[str, dict[str, Any]] = {}
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Counts one batch of served columns."""
         for slot in self._slots:
-            table = count_values(slot, batch, self._fields)
-            if table is not None:
-                self._add_table(slot.index, table)
+            counts = count_values(slot, batch, self._fields)
+            if counts is not None:
+                self._add_counts(self._counts[slot.index], counts)
             if slot.constants.start != slot.constants.stop:
                 x = numbers.clipped(arrow_fields.raw_numbers(slot.field, batch), slot.field.clip)
                 new = numbers.measure(x, slot.field.transform)
                 key = str(slot.index)
                 self._statistics[key] = numbers.merge(self._statistics.get(key, {}), new)
 
-    def _add_table(self, index: int, table: pa.Table) -> None:
-        tables = self._tables[index]
-        tables.append(table)
-        if len(tables) > 1 and sum(t.num_rows for t in tables[1:]) > max(
-            _COMPACT_ROWS, tables[0].num_rows
-        ):
-            self._tables[index] = [merged(tables)]
+    @staticmethod
+    def _add_counts(parts: list[Counts], counts: Counts) -> None:
+        parts.append(counts)
+        if sum(len(values) for values, _ in parts[1:]) > max(_COMPACT_ROWS, len(parts[0][0])):
+            parts[:] = [added(parts)]
+
+    def __len__(self) -> int:
+        """Values held, repeated ones of several batches included."""
+        return sum(len(values) for parts in self._counts.values() for values, _ in parts)
 
     def count_blobs(self) -> list[bytes]:
         """The counts as bytes, one item per shard that is not empty."""
-        table = pa.concat_tables([merged(t) for t in self._tables.values()])
-        return sharded(table)
+        tables = [SCHEMA.empty_table()]
+        for index, parts in self._counts.items():
+            if parts:
+                values, counts = added(parts)
+                field = pa.array(np.full(len(values), index, np.int16))
+                tables.append(pa.table([field, values, pa.array(counts)], schema=SCHEMA))
+        return sharded(pa.concat_tables(tables))
 
     def number_blob(self) -> bytes:
         """The numeric statistics as bytes."""

@@ -15,12 +15,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from preprocessing import columnar
-from preprocessing.byte_blocks import open_text
+from preprocessing.byte_blocks import Piece, open_text, row_starts
+from preprocessing.columnar import Part, Rejected
 from preprocessing.errors import SourceError
 from preprocessing.schema import Source
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 _UNIT = "\x1f"
 _BOM = b"\xef\xbb\xbf"
-Part = tuple[pa.RecordBatch, list[tuple[str, str]]]
 
 
 def read_header(path: Path, source: Source) -> tuple[list[str], int]:
@@ -56,36 +57,48 @@ def read_header(path: Path, source: Source) -> tuple[list[str], int]:
     return names, start + len(line)
 
 
-def read_csv(pieces: Iterable[bytes], path: Path, source: Source, wanted: Wanted) -> Iterator[Part]:
+def read_csv(pieces: Iterable[Piece], path: Path, source: Source, wanted: Wanted) -> Iterator[Part]:
     """Delimited text; rows with the wrong number of columns are rejected."""
     names, _ = read_header(path, source)
     delimiter = source.separator
-    for piece in pieces:
-        if len(delimiter) > 1:
-            piece = piece.replace(delimiter.encode(source.encoding), _UNIT.encode())
+    for start, piece in pieces:
         one = _UNIT if len(delimiter) > 1 else delimiter
-        yield _parse(piece, names, one, path, source, wanted)
+        short = piece
+        if len(delimiter) > 1:
+            short = piece.replace(delimiter.encode(source.encoding), _UNIT.encode())
+        table, rejected, kept = _parse(short, names, one, path, source, wanted)
+        rows = len(kept) + len(rejected)
+        starts = start + row_starts(piece, source.quote_character, rows)
+        yield _finish(table, wanted, source, rejected, starts[kept])
 
 
 def _parse(
     piece: bytes, names: list[str], delimiter: str, path: Path, source: Source, wanted: Wanted
-) -> Part:
+) -> tuple[pa.Table, Rejected, np.ndarray]:
+    """(wanted columns, rows of a wrong width, which of all rows are not among them)."""
     quote = source.quote_character if source.format != "libfm" else ""
     direct = [c for c in wanted.numbers if c not in wanted.texts]
-    types = dict.fromkeys(wanted.texts, pa.string()) | dict.fromkeys(direct, pa.float32())
+    types = dict.fromkeys(wanted.texts, columnar.CODED) | dict.fromkeys(direct, pa.float32())
     try:
-        table, rejected = _arrow(piece, names, types, delimiter, quote, source)
-        if all(pc.all(pc.is_finite(table[c])).as_py() is not False for c in direct):
-            return columnar.finish(table, wanted, source.missing, rejected)
+        found = _arrow(piece, names, types, delimiter, quote, source)
+        if all(pc.all(pc.is_finite(found[0][c])).as_py() is not False for c in direct):
+            return found
     except (pa.ArrowInvalid, UnicodeDecodeError):
         pass
     types = dict.fromkeys(wanted.all, pa.binary())
     try:
-        table, rejected = _arrow(piece, names, types, delimiter, quote, source, strict=False)
+        return _arrow(piece, names, types, delimiter, quote, source, strict=False)
     except pa.ArrowInvalid as error:
         raise SourceError(f"{path}: {' '.join(str(error).split())}") from None
-    table, undecodable = columnar.decode(table, source.encoding)
-    return columnar.finish(table, wanted, source.missing, rejected + undecodable)
+
+
+def _finish(
+    table: pa.Table, wanted: Wanted, source: Source, rejected: Rejected, places: np.ndarray
+) -> Part:
+    if any(pa.types.is_binary(kind) for kind in table.schema.types):
+        table, undecodable, places = columnar.decode(table, source.encoding, places)
+        rejected = rejected + undecodable
+    return columnar.finish(table, wanted, source.missing, rejected, places)
 
 
 def _arrow(
@@ -96,12 +109,14 @@ def _arrow(
     quote: str,
     source: Source,
     strict: bool = True,
-) -> tuple[pa.Table, list[tuple[str, str]]]:
-    rejected: list[tuple[str, str]] = []
+) -> tuple[pa.Table, Rejected, np.ndarray]:
+    rejected: Rejected = []
+    numbers: list[int] = []
 
     def refuse(row: Any) -> str:
         reason = f"{row.actual_columns} columns, expected {row.expected_columns}"
         rejected.append((reason, row.text or ""))
+        numbers.append(row.number - 1)
         return "skip"
 
     table = arrow_csv.read_csv(
@@ -110,6 +125,7 @@ def _arrow(
             column_names=names,
             block_size=len(piece) + 1,  # one Arrow chunk: nothing to put together again
             encoding=source.encoding if strict else "utf-8",
+            use_threads=False,  # only so are refused rows numbered; it costs less, too
         ),
         arrow_csv.ParseOptions(
             delimiter=delimiter,
@@ -122,13 +138,14 @@ def _arrow(
             include_columns=list(types),
             null_values=["", *source.missing],
             strings_can_be_null=False,
+            check_utf8=not piece.isascii(),
         ),
     )
-    return table, rejected
+    return table, rejected, np.delete(np.arange(table.num_rows + len(numbers)), numbers)
 
 
 def read_libfm(
-    pieces: Iterable[bytes], path: Path, source: Source, wanted: Wanted
+    pieces: Iterable[Piece], path: Path, source: Source, wanted: Wanted
 ) -> Iterator[Part]:
     """`label id:1 id:1 ...`: the k-th feature's id is the value of the k-th of `columns`.
 
@@ -136,9 +153,10 @@ def read_libfm(
     multi-valued field). A feature value other than 1 has no place in such a table: rejected.
     """
     names = ["label", *(source.columns or ())]
-    for piece in pieces:
+    for start, piece in pieces:
         lines = pa.array(re.sub(rb"[ \t]+(?=\r?\n|$)", b"", piece).splitlines(), pa.binary())
-        text, undecodable = columnar.decode(pa.table({"line": lines}), "utf-8")
+        places = start + _line_starts(piece)
+        text, undecodable, places = columnar.decode(pa.table({"line": lines}), "utf-8", places)
         good = pc.match_substring_regex(
             text["line"], r"^[^\s:]+( +\d+:1(\.0*)?)" + ("+$" if len(names) > 2 else "*$")
         )
@@ -150,21 +168,29 @@ def read_libfm(
             plain = pc.replace_substring_regex(plain, r"^(\S+) *", "\\1\x1f")
         data = "\n".join(plain.to_pylist()).encode()
         delimiter = " " if len(names) > 2 else _UNIT
+        places = places[good.to_numpy()]
+        bad += undecodable
         if not data:
             empty = pa.table({c: pa.array([], pa.string()) for c in wanted.all})
-            yield columnar.finish(empty, wanted, source.missing, bad + undecodable)
+            yield columnar.finish(empty, wanted, source.missing, bad, places)
             continue
-        batch, rejected = _parse(data, names, delimiter, path, source, wanted)
-        yield batch, rejected + bad + undecodable
+        table, rejected, kept = _parse(data, names, delimiter, path, source, wanted)
+        yield _finish(table, wanted, source, rejected + bad, places[kept])
+
+
+def _line_starts(piece: bytes) -> np.ndarray:
+    """Where each of `piece.splitlines()` begins."""
+    lengths = [len(line) for line in piece.splitlines(keepends=True)]
+    return np.cumsum([0, *lengths[:-1]])
 
 
 def read_jsonl(
-    pieces: Iterable[bytes], path: Path, source: Source, wanted: Wanted
+    pieces: Iterable[Piece], path: Path, source: Source, wanted: Wanted
 ) -> Iterator[Part]:
     """One JSON object a line; a key that a row lacks is a missing value."""
-    for piece in pieces:
-        rows, rejected = [], []
-        for line in piece.splitlines():
+    for start, piece in pieces:
+        rows, rejected, places = [], [], []
+        for place, line in zip(_line_starts(piece), piece.splitlines(), strict=True):
             if not line.strip():
                 continue
             try:
@@ -172,6 +198,7 @@ def read_jsonl(
                 if not isinstance(row, dict):
                     raise ValueError("not an object")
                 rows.append([columnar.as_text(row.get(c), wanted.lists.get(c)) for c in wanted.all])
+                places.append(start + place)
             except ValueError as error:
                 reason = f"not a JSON object of plain values: {str(error).splitlines()[0]}"
                 rejected.append((reason, line.decode("utf-8", "backslashreplace")))
@@ -179,4 +206,5 @@ def read_jsonl(
         table = pa.table(
             {c: pa.array(v, pa.string()) for c, v in zip(wanted.all, columns, strict=True)}
         )
-        yield columnar.finish(table, wanted, source.missing, rejected)
+        numbers = np.array(places, np.int64)
+        yield columnar.finish(table, wanted, source.missing, rejected, numbers)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-from preprocessing import arrow_fields, numbers
+from preprocessing import arrow_fields, columnar, numbers
 from preprocessing.layout import Layout, Slot
 from preprocessing.schema import DatasetSpec
 
@@ -33,7 +33,7 @@ class RowEncoder:
         for slot in self._layout.slots:
             rows = np.flatnonzero(owner == slot.index)
             self._values.append(values.take(pa.array(rows)))
-            self._ids.append(ids[rows])
+            self._ids.append(ids[rows].astype(np.int32))
 
     @property
     def num_features(self) -> int:
@@ -58,16 +58,21 @@ class RowEncoder:
                 values[:, slot.start] = 1.0
         return ids, values
 
-    def _ids_of(self, slot: Slot, texts: pa.Array) -> np.ndarray:
+    def _ids_of(self, slot: Slot, column: pa.Array) -> np.ndarray:
+        """The id of every row: each text of the dictionary is looked up once."""
+        column = columnar.coded(column)
+        texts = column.dictionary
         if slot.field.hash_buckets:
-            return slot.fixed_start + _buckets(texts, slot.fixed_size)
-        return self._found(slot, texts)
+            ids = slot.fixed_start + _buckets(texts, slot.fixed_size)
+        else:
+            ids = self._found(slot, texts)
+        return ids[column.indices.to_numpy()]
 
     def _found(self, slot: Slot, texts: pa.Array) -> np.ndarray:
         if not len(self._ids[slot.index]):
-            return np.full(len(texts), slot.index, np.int64)
+            return np.full(len(texts), slot.index, np.int32)
         at = pc.fill_null(pc.index_in(texts, self._values[slot.index]), -1).to_numpy()
-        return np.where(at >= 0, self._ids[slot.index][at], slot.index)
+        return np.where(at >= 0, self._ids[slot.index][at], np.int32(slot.index))
 
     def _many(self, slot: Slot, batch: pa.RecordBatch, ids: np.ndarray, values: np.ndarray) -> None:
         texts, rows, places = arrow_fields.values_of(slot.field, batch)
@@ -82,20 +87,21 @@ class RowEncoder:
         own = self._constants[slot.constants]
         x = arrow_fields.raw_numbers(field, batch)
         if field.transform == "quantiles":
-            ids[:, slot.start] = slot.fixed_start + arrow_fields.buckets_of(field, batch, own)
-            values[:, slot.start] = 1.0
+            found = slot.fixed_start + arrow_fields.buckets_of(field, batch, own)
+            number = np.ones(len(x), np.float32)
         else:
-            ids[:, slot.start] = slot.index
-            values[:, slot.start] = numbers.transformed(x, field, own)
+            found = np.full(len(x), slot.index, np.int32)
+            number = numbers.transformed(x, field, own)
         missing = np.isnan(x)
         if missing.any():
             known = field.missing == "token" and len(self._ids[slot.index])
-            ids[missing, slot.start] = self._ids[slot.index][0] if known else slot.index
-            values[missing, slot.start] = 1.0 if known else 0.0
+            token = self._ids[slot.index][0] if known else slot.index
+            found = np.where(missing, token, found)
+            number = np.where(missing, 1.0 if known else 0.0, number)
+        ids[:, slot.start] = found
+        values[:, slot.start] = number
 
 
 def _buckets(texts: pa.Array, buckets: int) -> np.ndarray:
-    coded = texts.dictionary_encode()
-    names = coded.dictionary.cast(pa.binary()).to_numpy(zero_copy_only=False)
-    hashed = tf.strings.to_hash_bucket_fast(tf.constant(names, tf.string), buckets).numpy()
-    return hashed[coded.indices.to_numpy()]
+    names = texts.cast(pa.binary()).to_numpy(zero_copy_only=False)
+    return tf.strings.to_hash_bucket_fast(tf.constant(names, tf.string), buckets).numpy()

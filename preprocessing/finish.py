@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from preprocessing.errors import PrepareError
 from preprocessing.layout import Layout, served_columns
 from preprocessing.prepared import FORMAT_VERSION, MANIFEST, RawTransform
-from preprocessing.schema import SPLITS, DatasetSpec
+from preprocessing.schema import SPLITS, DatasetSpec, Source
 from preprocessing.spans import Span
 from preprocessing.stages import report_path
 
@@ -216,10 +216,15 @@ def finish(
 
 
 def _content_hash(spec: DatasetSpec, folder: Path, splits: dict[str, Any]) -> str:
-    """Over spec, vocabulary, constants and all records, whatever files and order they are in."""
+    """Over spec, vocabulary, constants and all records, whatever files and order they are in.
+
+    How the log is cut for the workers is no part of it: `block_bytes` counts as the default.
+    """
     constants = folder / "constants.json"
+    document = spec.resolved()
+    document["source"]["block_bytes"] = Source.model_fields["block_bytes"].default
     parts = {
-        "spec": spec.resolved(),
+        "spec": document,
         "constants": json.loads(constants.read_text()) if constants.is_file() else [],
         "splits": {
             name: [s["rows"], s["positives"], s["digest"]] for name, s in sorted(splits.items())

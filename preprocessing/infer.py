@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from preprocessing import sources
+from preprocessing import columnar, sources
 from preprocessing.column_kinds import Column, Guess, guess, label_rank, label_rule
 from preprocessing.delimited import read_header
 from preprocessing.errors import SourceError
@@ -63,7 +63,7 @@ def _sample(path: Path, found: Sniffed) -> tuple[pa.Table, int]:
     block = sources.Block(str(path), path.name, 0, start, None, groups)
     batches, rows, rejected = [], 0, 0
     for chunk in sources.read(block, source, wanted):
-        batches.append(chunk.batch)
+        batches.append(columnar.plain(chunk.batch))
         rows += len(chunk.batch)
         rejected += len(chunk.rejected)
         if rows >= SAMPLE_ROWS:

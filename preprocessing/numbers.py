@@ -106,6 +106,21 @@ def ordered_bits(x: np.ndarray) -> np.ndarray:
     return np.where(bits >> 31 == 1, ~bits, bits | np.uint32(1 << 31))
 
 
+EXPONENT_ZERO = 126
+
+
+def parts(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(e, m) int32 with float32 x = m * 2 ** (e - EXPONENT_ZERO - 24); NaN and infinity are none.
+
+    So a sum of numbers is a few sums of integers, one for each e, and is exact.
+    """
+    bits = x.view(np.int32)
+    biased = (bits >> 23) & 0xFF
+    mantissa = (bits & 0x7FFFFF) | ((biased > 0).astype(np.int32) << 23)
+    np.negative(mantissa, out=mantissa, where=bits < 0)
+    return np.maximum(biased, 1), mantissa
+
+
 def from_ordered_bits(keys: np.ndarray) -> np.ndarray:
     """The float32 values of `ordered_bits`."""
     bits = np.where(keys >> 31 == 1, keys & np.uint32(0x7FFFFFFF), ~keys)

@@ -24,7 +24,7 @@ _PLAIN = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
 @dataclass
 class Rows:
-    """Kept rows: served columns (B,), label float32 (B,), split code uint8 (B,)."""
+    """Kept rows: served columns (B,), texts as dictionaries; label float32, split uint8 (B,)."""
 
     served: pa.RecordBatch
     label: np.ndarray
@@ -78,7 +78,6 @@ class RowReader:
         self._spec, self._block, self._order = spec, block, order
         self._wanted = sources.wanted_columns(spec)
         self._served = served_columns(spec)
-        self._seen = 0
         self.counters = Counters()
         self.rejected: list[tuple[str, str]] = []
 
@@ -87,7 +86,7 @@ class RowReader:
             yield self.rows_of(chunk)
 
     def labelled(self) -> Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]:
-        """(source columns, row numbers in the block, labels) of the good rows, without splits."""
+        """(source columns, places in the file, labels) of the good rows, without splits."""
         for chunk in sources.read(self._block, self._spec.source, self._wanted):
             yield self._good(chunk)
 
@@ -95,19 +94,17 @@ class RowReader:
         batch = chunk.batch
         self.counters.rows_in += len(batch) + len(chunk.rejected)
         self._reject(chunk.rejected)
-        numbers = np.arange(self._seen, self._seen + len(batch))
-        self._seen += len(batch)
-        return self._weighed(*self._labelled(batch, numbers))
+        return self._weighed(*self._labelled(batch, chunk.places))
 
     def rows_of(self, chunk: sources.Chunk) -> Rows:
         """The rows of the block's next chunk."""
-        batch, numbers, label = self._good(chunk)
+        batch, places, label = self._good(chunk)
         overall = None
         if self._order:
             first = self._order.before[self._block.key] + sum(self.counters.kept)
             overall = np.arange(first, first + len(batch))
         total = self._order.total if self._order else 0
-        place = splits.Place(self._block.key, self._block.split, numbers, overall, total)
+        place = splits.Place(self._block.name, self._block.split, places, overall, total)
         if self._spec.split.kind == "order" and not self._order:
             codes = np.zeros(len(batch), np.uint8)
         else:
@@ -122,12 +119,12 @@ class RowReader:
         return self._finish(batch, label, codes)
 
     def _labelled(
-        self, batch: pa.RecordBatch, numbers: np.ndarray
+        self, batch: pa.RecordBatch, places: np.ndarray
     ) -> tuple[pa.RecordBatch, np.ndarray, np.ndarray]:
         rule = self._spec.label
         if rule.column is None:
-            return batch, numbers, np.full(len(batch), rule.constant, np.float32)
-        coded = batch.column(f"s:{rule.column}").dictionary_encode()
+            return batch, places, np.full(len(batch), rule.constant, np.float32)
+        coded = batch.column(f"s:{rule.column}")
         meanings = np.array([self._meaning(t) for t in coded.dictionary.to_pylist()], np.int8)
         label = meanings[coded.indices.to_numpy()] if len(batch) else np.empty(0, np.int8)
         for row in np.flatnonzero(label == _REJECT):
@@ -138,8 +135,8 @@ class RowReader:
         self.counters.drop("label", int((label == _DROP).sum()))
         keep = label >= 0
         if keep.all():
-            return batch, numbers, label.astype(np.float32)
-        return batch.filter(pa.array(keep)), numbers[keep], label[keep].astype(np.float32)
+            return batch, places, label.astype(np.float32)
+        return batch.filter(pa.array(keep)), places[keep], label[keep].astype(np.float32)
 
     def _meaning(self, text: str) -> int:
         rule = self._spec.label
@@ -160,17 +157,17 @@ class RowReader:
         return int(number >= (rule.positive.at_least or 0.0))
 
     def _weighed(
-        self, batch: pa.RecordBatch, numbers: np.ndarray, label: np.ndarray
+        self, batch: pa.RecordBatch, places: np.ndarray, label: np.ndarray
     ) -> tuple[pa.RecordBatch, np.ndarray, np.ndarray]:
         if not self._spec.weight:
-            return batch, numbers, label
+            return batch, places, label
         weight = batch.column(f"n:{self._spec.weight}")
         good = pc.fill_null(pc.greater_equal(weight, 0), False).to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(~good):
             got = weight[int(row)].as_py()
             reason = f"weight '{self._spec.weight}': expected a number >= 0, got {got}"
             self._reject([(reason, _row_text(batch, int(row)))])
-        return batch.filter(pa.array(good)), numbers[good], label[good]
+        return batch.filter(pa.array(good)), places[good], label[good]
 
     def _finish(self, batch: pa.RecordBatch, label: np.ndarray, codes: np.ndarray) -> Rows:
         served = pa.RecordBatch.from_arrays(
@@ -182,7 +179,7 @@ class RowReader:
         )
         spec = self._spec
         weight = batch.column(f"n:{spec.weight}").to_numpy() if spec.weight else None
-        group = batch.column(f"s:{spec.group}") if spec.group else None
+        group = batch.column(f"s:{spec.group}").dictionary_decode() if spec.group else None
         return Rows(served, label, codes, weight, group)
 
     def _reject(self, rows: list[tuple[str, str]]) -> None:

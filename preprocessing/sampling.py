@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from preprocessing import hashing, runners
+from preprocessing import columnar, hashing, runners
 from preprocessing.errors import PrepareError
 from preprocessing.rows import RowReader
 from preprocessing.schema import DatasetSpec, Negatives
@@ -29,7 +29,7 @@ from preprocessing.sources import Block
 from preprocessing.stages import write_rejected, write_report
 
 LABEL = "sampled label"
-_BLOCK, _ROW = "sampled block", "sampled row"
+_FILE, _PLACE = "sampled file", "sampled place"
 _SHARD_BYTES = 64 << 20
 _QUICK_DRAWS = 64
 _UNIT = "\x1f"
@@ -81,12 +81,13 @@ class _Read(beam.DoFn):
         number, block = element
         rule = self._spec.negatives
         reader = RowReader(self._spec, block)
-        for batch, numbers, label in reader.labelled():
+        for batch, places, label in reader.labelled():
+            batch = columnar.plain(batch)
             columns = {n[2:]: batch.column(n) for n in sorted(batch.schema.names)}
             table = pa.table(columns)
             table = table.append_column(LABEL, pa.array(label.astype(int).astype(str)))
-            table = table.append_column(_BLOCK, pa.array([block.key] * len(table), pa.string()))
-            table = table.append_column(_ROW, pa.array(numbers))
+            table = table.append_column(_FILE, pa.array([block.name] * len(table), pa.string()))
+            table = table.append_column(_PLACE, pa.array(places))
             key = hashing.add_text(hashing.start(len(table), 0), _key(table, rule))
             shard = key % np.uint64(self._shards)
             for s in np.unique(shard):
@@ -119,7 +120,7 @@ def _write_shard(
 ) -> None:
     shard, parts = element
     tables = [pa.ipc.open_stream(part).read_all() for part in parts]
-    table = pa.concat_tables(tables).sort_by([(_BLOCK, "ascending"), (_ROW, "ascending")])
+    table = pa.concat_tables(tables).sort_by([(_FILE, "ascending"), (_PLACE, "ascending")])
     positives = table.filter(pc.equal(table[LABEL], "1"))
     rows, chosen = draw(positives, rule, items)
     negatives = positives.take(pa.array(rows))
@@ -131,11 +132,11 @@ def _write_shard(
         negatives = negatives.set_column(at, name, column)
     everything = pa.concat_tables([table, negatives])
     order = pc.sort_indices(
-        everything, [(_BLOCK, "ascending"), (_ROW, "ascending"), (LABEL, "descending")]
+        everything, [(_FILE, "ascending"), (_PLACE, "ascending"), (LABEL, "descending")]
     )
     path = Path(folder) / f"shard-{shard:05d}.parquet"
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(everything.take(order).drop_columns([_BLOCK, _ROW]), aside)
+    pq.write_table(everything.take(order).drop_columns([_FILE, _PLACE]), aside)
     path.with_suffix(".json").write_text(json.dumps({"sampled": len(rows)}), encoding="utf-8")
     aside.replace(path)
 
@@ -151,8 +152,8 @@ def draw(positives: pa.Table, rule: Negatives, items: list[str]) -> tuple[np.nda
     codes = pc.index_in(positives[rule.column], pa.array(items, pa.string()))
     codes = codes.combine_chunks().to_numpy().astype(np.int64)
     met = np.unique(keys * len(items) + codes)
-    state = hashing.add_text(hashing.start(count, rule.seed), positives[_BLOCK].combine_chunks())
-    state = hashing.add_integers(state, positives[_ROW].to_numpy())
+    state = hashing.add_text(hashing.start(count, rule.seed), positives[_FILE].combine_chunks())
+    state = hashing.add_integers(state, positives[_PLACE].to_numpy())
     chosen = np.full((count, k), -1, np.int64)
     for nth in range(k):
         open_rows = np.arange(count)

@@ -1,10 +1,10 @@
 """From files to Arrow: which blocks of work there are, and how to read one of them.
 
 `plan` cuts the files into blocks at row boundaries. The cut depends only on the files and the
-spec's `block_bytes`, never on the runner, so a row has the same address (file, block, number) in
-every run. `read` turns one block into `Chunk`s: a RecordBatch with the wanted columns (text as
-`s:<column>`, numbers as `n:<column>`, float32 with null for missing) and the rows it had to
-reject, with the reason.
+spec's `block_bytes`, never on the runner. `read` turns one block into `Chunk`s: a RecordBatch with
+the wanted columns (text as `s:<column>`, a dictionary; numbers as `n:<column>`, float32 with null
+for missing), the place of each row in its file, and the rows it had to reject, with the reason.
+A row's address is (file, place), however the file is cut.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from preprocessing import byte_blocks, columnar
@@ -57,10 +58,14 @@ class Wanted:
 
 @dataclass
 class Chunk:
-    """Some rows in order, and the rejected ones as (reason, row text)."""
+    """Some rows in order, the rejected ones as (reason, row text), and where the rows stand.
+
+    `places` (B,): the first byte of the row in the (decompressed) text file, else its number.
+    """
 
     batch: pa.RecordBatch
-    rejected: list[tuple[str, str]] = field(default_factory=list)
+    rejected: list[tuple[str, str]]
+    places: np.ndarray
 
 
 def expand(patterns: Sequence[str], root: Path) -> list[Path]:
@@ -174,5 +179,5 @@ def read(block: Block, source: Source, wanted: Wanted) -> Iterator[Chunk]:
         pieces = byte_blocks.chunks(path, block.start, block.stop, quote)
         reader = {"libfm": read_libfm, "jsonl": read_jsonl}.get(source.format, read_csv)
         parts = reader(pieces, path, source, wanted)
-    for batch, rejected in parts:
-        yield Chunk(batch, rejected)
+    for batch, rejected, places in parts:
+        yield Chunk(batch, rejected, places)

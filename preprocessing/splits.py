@@ -17,11 +17,11 @@ NONE = 255
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run of rows stands: block key, number of each row in it, and in the whole log."""
+    """Where a run of rows stands: file, place of each row in it, and number in the whole log."""
 
-    block: str
+    file: str
     split: str | None
-    numbers: np.ndarray
+    places: np.ndarray
     overall: np.ndarray | None = None
     total: int = 0
 
@@ -35,13 +35,13 @@ def assign(spec: DatasetSpec, batch: pa.RecordBatch, place: Place) -> np.ndarray
     if split.kind == "files":
         return np.full(len(batch), SPLITS.index(place.split or "train"), np.uint8)
     if split.kind == "column":
-        return _by_column(split, batch.column(f"s:{split.column}"))
+        return _by_column(split, _text(batch.column(f"s:{split.column}")))
     if split.kind == "order":
         return _by_order(split, place)
     state = hashing.start(len(batch), split.seed)
     if split.kind == "ratio":
-        block = hashing.add_text(hashing.start(1, split.seed), pa.array([place.block]))
-        state = hashing.add_integers(np.repeat(block, len(batch)), place.numbers)
+        file = hashing.add_text(hashing.start(1, split.seed), pa.array([f"{place.file}#0"]))
+        state = hashing.add_integers(np.repeat(file, len(batch)), place.places)
     else:
         names = [f"s:{key}" for key in split.key] or sorted(batch.schema.names)
         for name in names:
@@ -50,6 +50,8 @@ def assign(spec: DatasetSpec, batch: pa.RecordBatch, place: Place) -> np.ndarray
 
 
 def _text(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        return column.dictionary_decode()
     return column if pa.types.is_string(column.type) else pc.cast(column, pa.string())
 
 

@@ -1,8 +1,9 @@
-"""What a Beam worker does with one block of the log: count it, or write it.
+"""What a Beam worker does with the blocks of the log: count them, or write them.
 
 Every stage leaves a small report file per block, renamed into place when the block is complete.
 So a block that a runner tries twice counts once, on any runner, and the job can add everything
-up.
+up. What a worker counts it keeps for a whole bundle of blocks, as far as memory allows, because
+most values of one block occur in the next one, too.
 """
 
 from __future__ import annotations
@@ -15,23 +16,27 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import apache_beam.transforms.window as beam_window
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from apache_beam.utils.windowed_value import WindowedValue
 
+from preprocessing import columnar
 from preprocessing.ahead import ahead
 from preprocessing.counting import Accumulator
 from preprocessing.encoder import RowEncoder
 from preprocessing.layout import Layout
-from preprocessing.records import RecordEncoder, ShardWriter
+from preprocessing.records import RecordEncoder, Records, ShardWriter
 from preprocessing.rows import Order, RowReader, Rows
 from preprocessing.schema import SPLITS, DatasetSpec
 from preprocessing.sources import Block
-from preprocessing.statistics import BlockStatistics
+from preprocessing.statistics import RowStatistics
 
 SAMPLE_ROWS = 64
 SAMPLE_BLOCKS = 16
 _EXAMPLES = 3
+_MOST_VALUES = 1 << 21
 Numbered = tuple[int, Block]
 
 
@@ -76,25 +81,42 @@ class CountRows(beam.DoFn):
 
 
 class CountValues(beam.DoFn):
-    """Counts the values of a block's training rows; outputs `counts` and `numbers` as bytes."""
+    """Counts the values of blocks' training rows; outputs `counts` and `numbers` as bytes."""
 
     def __init__(self, spec: DatasetSpec, work: Path, order: Order | None) -> None:
         self._spec, self._work, self._order = spec, work, order
 
+    def start_bundle(self) -> None:
+        self._counted = Accumulator(self._spec)
+
     def process(self, element: Numbered) -> Iterator[Any]:
         number, block = element
         reader = RowReader(self._spec, block, self._order)
-        accumulator = Accumulator(self._spec)
         for rows in ahead(reader):
-            accumulator.add(rows.select(0).served)
+            self._counted.add(rows.select(0).served)
         write_report(self._work, "count", number, reader)
-        for blob in accumulator.count_blobs():
+        if len(self._counted) > _MOST_VALUES:
+            yield from self._outputs()
+            self._counted = Accumulator(self._spec)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for output in self._outputs():
+            yield beam.pvalue.TaggedOutput(output.tag, _in_window(output.value))
+
+    def _outputs(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        for blob in self._counted.count_blobs():
             yield beam.pvalue.TaggedOutput("counts", blob)
-        yield beam.pvalue.TaggedOutput("numbers", accumulator.number_blob())
+        yield beam.pvalue.TaggedOutput("numbers", self._counted.number_blob())
+
+
+def _in_window(value: bytes) -> WindowedValue:
+    """What Beam wants of an output at the end of a bundle."""
+    window = beam_window.GlobalWindow()
+    return WindowedValue(value, window.max_timestamp(), [window])
 
 
 class WriteBlock(beam.DoFn):
-    """Writes a block's records, kept raw rows and rejected rows; outputs its statistics."""
+    """Writes blocks' records, kept raw rows and rejected rows; outputs statistics."""
 
     def __init__(self, spec: DatasetSpec, folder: Path, work: Path, order: Order | None) -> None:
         self._spec, self._folder, self._work, self._order = spec, folder, work, order
@@ -107,41 +129,37 @@ class WriteBlock(beam.DoFn):
         positions = Layout.of(self._spec).num_positions
         self._records = RecordEncoder(self._rows.num_features, positions)
 
-    def process(self, element: Numbered) -> Iterator[bytes]:
+    def start_bundle(self) -> None:
+        self._statistics = RowStatistics(self._spec, self._vocabulary)
+
+    def process(self, element: Numbered) -> None:
         number, block = element
         reader = RowReader(self._spec, block, self._order)
-        statistics = BlockStatistics(self._spec, self._vocabulary)
         outputs = _Outputs(self._spec, self._work, number)
         # Reading, encoding and compressing run in three threads.
-        for part in ahead(self._encoded(ahead(reader), statistics)):
-            outputs.write(part)
+        for encoded in ahead(map(self._encoded, ahead(reader))):
+            outputs.write(encoded)
         outputs.close(reader.rejected, block)
         write_report(self._work, "write", number, reader, digests=outputs.digests)
-        yield statistics.blob()
 
-    def _encoded(self, chunks: Iterator[Rows], statistics: BlockStatistics) -> Iterator[_Part]:
-        for chunk in chunks:
-            for code in range(len(SPLITS)):
-                rows = chunk.select(code)
-                if len(rows.label):
-                    ids, values = self._rows.encode(rows.served)
-                    statistics.add(code, rows.served, ids, values, rows.label)
-                    stream, digest = self._records.encode(
-                        ids, values, rows.label, rows.weight, rows.group
-                    )
-                    yield _Part(code, rows, ids, values, stream, digest)
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        yield _in_window(self._statistics.blob())
+
+    def _encoded(self, rows: Rows) -> _Encoded:
+        ids, values = self._rows.encode(rows.served)
+        self._statistics.add(rows.split, rows.served, ids, values, rows.label)
+        records = self._records.encode(ids, values, rows.label, rows.weight, rows.group)
+        return _Encoded(rows, ids, values, records)
 
 
 @dataclasses.dataclass
-class _Part:
-    """The rows of one split in a chunk, encoded."""
+class _Encoded:
+    """Rows of all splits, encoded."""
 
-    code: int
     rows: Rows
     ids: np.ndarray
     values: np.ndarray
-    stream: bytes
-    digest: int
+    records: Records
 
 
 class _Outputs:
@@ -153,19 +171,26 @@ class _Outputs:
         self._raw: dict[int, tuple[Path, Path, pq.ParquetWriter]] = {}
         self.digests = [0, 0, 0]
 
-    def write(self, part: _Part) -> None:
+    def write(self, encoded: _Encoded) -> None:
         """Adds encoded rows; some of the first ones are kept for comparison with the graph."""
-        name = f"{SPLITS[part.code]}-{self._number:05d}"
-        if part.code not in self._shards:
-            self._shards[part.code] = ShardWriter(self._work / f"{name}.tfrecord.gz")
-        if not any(self.digests) and self._number < SAMPLE_BLOCKS:
-            self._sample(part)
-        self._shards[part.code].write(part.stream)
-        self.digests[part.code] = (self.digests[part.code] + part.digest) % (1 << 64)
-        if SPLITS[part.code] in self._spec.keep_raw:
-            table = pa.Table.from_batches([part.rows.served])
-            table = table.append_column("label", pa.array(part.rows.label))
-            self._raw_writer(part.code, name, table.schema).write_table(table)
+        if not any(self.digests) and len(encoded.ids) and self._number < SAMPLE_BLOCKS:
+            self._sample(encoded)
+        for code in range(len(SPLITS)):
+            keep = encoded.rows.split == code
+            if keep.any():
+                self._write(code, encoded, keep)
+
+    def _write(self, code: int, encoded: _Encoded, keep: np.ndarray) -> None:
+        name = f"{SPLITS[code]}-{self._number:05d}"
+        if code not in self._shards:
+            self._shards[code] = ShardWriter(self._work / f"{name}.tfrecord.gz")
+        self._shards[code].write(encoded.records.stream(keep))
+        self.digests[code] = (self.digests[code] + encoded.records.digest(keep)) % (1 << 64)
+        if SPLITS[code] in self._spec.keep_raw:
+            batch = columnar.plain(encoded.rows.served.filter(pa.array(keep)))
+            table = pa.Table.from_batches([batch])
+            table = table.append_column("label", pa.array(encoded.rows.label[keep]))
+            self._raw_writer(code, name, table.schema).write_table(table)
 
     def _raw_writer(self, code: int, name: str, schema: pa.Schema) -> pq.ParquetWriter:
         if code not in self._raw:
@@ -174,11 +199,12 @@ class _Outputs:
             self._raw[code] = (final, aside, pq.ParquetWriter(aside, schema))
         return self._raw[code][2]
 
-    def _sample(self, part: _Part) -> None:
-        pick = np.unique(np.linspace(0, len(part.ids) - 1, SAMPLE_ROWS).astype(int))
-        table = pa.Table.from_batches([part.rows.served.take(pa.array(pick))])
+    def _sample(self, encoded: _Encoded) -> None:
+        pick = np.unique(np.linspace(0, len(encoded.ids) - 1, SAMPLE_ROWS).astype(int))
+        batch = columnar.plain(encoded.rows.served.take(pa.array(pick)))
+        table = pa.Table.from_batches([batch])
         base = self._work / f"sample-{self._number:05d}"
-        np.savez(base.with_suffix(".npz"), ids=part.ids[pick], values=part.values[pick])
+        np.savez(base.with_suffix(".npz"), ids=encoded.ids[pick], values=encoded.values[pick])
         pq.write_table(table, base.with_suffix(".parquet"))
 
     def close(self, rejected: list[tuple[str, str]], block: Block) -> None:

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from preprocessing import arrow_fields, numbers
+from preprocessing import arrow_fields, columnar, numbers
 from preprocessing.layout import Layout, Slot, input_of
-from preprocessing.schema import DatasetSpec
+from preprocessing.schema import SPLITS, DatasetSpec
 
 IDS, BINS, SUMS, MISSING = range(4)
 TABLE = "statistics.parquet"
@@ -37,6 +37,7 @@ SCHEMA = pa.schema(
 _KEYS = ["split", "kind", "field", "key"]
 _BIN_SHIFT = np.uint32(18)
 _BINS = 1 << 14
+_EXPONENTS = 256
 _COMPACT_ROWS = 1 << 20
 
 
@@ -50,8 +51,8 @@ def bin_edges(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-class BlockStatistics:
-    """Counts the encoded rows of one block."""
+class RowStatistics:
+    """Counts encoded rows."""
 
     def __init__(self, spec: DatasetSpec, vocabulary: pa.Table) -> None:
         layout = Layout.of(spec)
@@ -71,83 +72,90 @@ class BlockStatistics:
         self._many = [
             p for s in self._slots if s.stop > s.start + 1 for p in range(s.start, s.stop)
         ]
-        self._ids: dict[int, np.ndarray] = {}
-        self._bins: dict[tuple[int, int], np.ndarray] = {}
-        self._parts: list[pa.Table] = []
+        self._ids = np.zeros((len(SPLITS), 2, self._size), np.int64)
+        self._bins: dict[int, np.ndarray] = {}
+        self._sums: dict[int, np.ndarray] = {}
+        self._gone: dict[int, np.ndarray] = {}
 
     def add(
         self,
-        code: int,
+        split: np.ndarray,
         served: pa.RecordBatch,
         ids: np.ndarray,
         values: np.ndarray,
         label: np.ndarray,
     ) -> None:
-        """Counts rows of one split: served columns (B,), ids and values (B, P), label (B,)."""
-        clicked = label > 0
-        if code not in self._ids:
-            self._ids[code] = np.zeros((2, self._size), np.int64)
-        for row, keep in enumerate((slice(None), clicked)):
-            single = ids[keep][:, self._single].ravel()
-            many = ids[keep][:, self._many][values[keep][:, self._many] != 0]
-            for found in (single, many):
-                self._ids[code][row] += np.bincount(found, minlength=self._size)
+        """Counts rows: split codes (B,), served columns (B,), ids, values (B, P), label (B,)."""
+        # One integer says of a row which split it goes to and whether it was clicked.
+        which = split.astype(np.int32) * 2 + (label > 0)
+        self._count(ids[:, self._single], which)
+        if self._many:
+            filled = values[:, self._many] != 0
+            self._count(ids[:, self._many][filled], np.repeat(which, filled.sum(1)))
         for slot in self._numeric:
-            self._number(code, slot, arrow_fields.raw_numbers(slot.field, served), clicked)
+            self._number(slot, arrow_fields.raw_numbers(slot.field, served), which)
         for slot in self._unnamed:
             if slot.field.kind == "multivalued":
-                texts = served.column(input_of(slot.field))
+                texts = columnar.coded(served.column(input_of(slot.field)))
             else:
                 texts = arrow_fields.category(slot.field, served, self._fields)
-            gone = pc.equal(texts, "")
-            self._missing(code, slot.index, gone.to_numpy(zero_copy_only=False), clicked)
+            empty = pc.equal(texts.dictionary, "").to_numpy(zero_copy_only=False)
+            if empty.any():
+                self._missing(slot.index, empty[texts.indices.to_numpy()], which)
 
-    def _number(self, code: int, slot: Slot, x: np.ndarray, clicked: np.ndarray) -> None:
+    def _count(self, ids: np.ndarray, which: np.ndarray) -> None:
+        for code in range(len(SPLITS)):
+            for clicked in range(2):
+                some = ids[which == code * 2 + clicked].ravel()
+                if len(some):
+                    self._ids[code, clicked] += np.bincount(some, minlength=self._size)
+
+    def _number(self, slot: Slot, x: np.ndarray, which: np.ndarray) -> None:
         gone = np.isnan(x)
-        self._missing(code, slot.index, gone, clicked)
         if gone.any():
-            x, clicked = x[~gone], clicked[~gone]
-        place = (numbers.ordered_bits(x) >> _BIN_SHIFT).astype(np.int64)
-        at = (code, slot.index)
-        if at not in self._bins:
-            self._bins[at] = np.zeros((2, _BINS), np.int64)
-        self._bins[at][0] += np.bincount(place, minlength=_BINS)
-        self._bins[at][1] += np.bincount(place[clicked], minlength=_BINS)
-        mantissa, exponent = np.frexp(x.astype(np.float64))
-        shifted = exponent + 1024
-        sums = np.bincount(shifted, np.rint(mantissa * (1 << 24)), 2048)
-        keys = np.flatnonzero(sums)
-        self._part(code, SUMS, slot.index, keys - 1024, sums[keys].astype(np.int64), None)
+            self._missing(slot.index, gone, which)
+            x, which = x[~gone], which[~gone]
+        if slot.index not in self._bins:
+            self._bins[slot.index] = np.zeros(2 * len(SPLITS) * _BINS, np.int64)
+            self._sums[slot.index] = np.zeros(len(SPLITS) * _EXPONENTS, np.int64)
+        bins = (numbers.ordered_bits(x) >> _BIN_SHIFT).astype(np.int32)
+        bins += which * _BINS
+        self._bins[slot.index] += np.bincount(bins, minlength=2 * len(SPLITS) * _BINS)
+        exponent, mantissa = numbers.parts(x)
+        exponent += (which >> 1) * _EXPONENTS
+        sums = np.bincount(exponent, mantissa, len(SPLITS) * _EXPONENTS)
+        self._sums[slot.index] += sums.astype(np.int64)
 
-    def _missing(self, code: int, index: int, gone: np.ndarray, clicked: np.ndarray) -> None:
-        count = int(gone.sum())
-        if count:
-            positives = np.array([int((gone & clicked).sum())])
-            self._part(code, MISSING, index, np.array([0]), np.array([count]), positives)
-
-    def _part(
-        self,
-        code: int,
-        kind: int,
-        index: int,
-        keys: np.ndarray,
-        rows: np.ndarray,
-        positives: np.ndarray | None,
-    ) -> None:
-        columns = [np.full(len(keys), c) for c in (code, kind, index)]
-        columns += [keys, rows, np.zeros_like(rows) if positives is None else positives]
-        arrays = [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)]
-        self._parts.append(pa.Table.from_arrays(arrays, schema=SCHEMA))
+    def _missing(self, index: int, gone: np.ndarray, which: np.ndarray) -> None:
+        counts = np.bincount(which[gone], minlength=2 * len(SPLITS))
+        self._gone[index] = self._gone.get(index, 0) + counts
 
     def blob(self) -> bytes:
         """Everything counted, as bytes."""
-        for code, counts in self._ids.items():
-            keys = np.flatnonzero(counts[0])
-            self._part(code, IDS, -1, keys, counts[0][keys], counts[1][keys])
-        for (code, index), counts in self._bins.items():
-            keys = np.flatnonzero(counts[0])
-            self._part(code, BINS, index, keys, counts[0][keys], counts[1][keys])
-        return _to_bytes(merged(self._parts))
+        parts = []
+        for code, counts in enumerate(self._ids):
+            parts.append(_part(code, IDS, -1, counts.sum(0), counts[1]))
+        for index, bins in self._bins.items():
+            for code, counts in enumerate(bins.reshape(len(SPLITS), 2, _BINS)):
+                parts.append(_part(code, BINS, index, counts.sum(0), counts[1]))
+        for index, found in self._sums.items():
+            for code, sums in enumerate(found.reshape(len(SPLITS), _EXPONENTS)):
+                part = _part(code, SUMS, index, sums, np.zeros_like(sums))
+                keys = pc.subtract(part["key"], numbers.EXPONENT_ZERO)
+                parts.append(part.set_column(3, "key", keys).cast(SCHEMA))
+        for index, gone in self._gone.items():
+            for code, counts in enumerate(gone.reshape(len(SPLITS), 2)):
+                parts.append(_part(code, MISSING, index, counts[None].sum(1), counts[1:]))
+        return _to_bytes(merged(parts))
+
+
+def _part(code: int, kind: int, index: int, rows: np.ndarray, positives: np.ndarray) -> pa.Table:
+    """A table of counts whose keys are the places in `rows` that are not zero."""
+    keys = np.flatnonzero(rows)
+    columns = [*(np.full(len(keys), c) for c in (code, kind, index)), keys]
+    columns += [rows[keys], positives[keys]]
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
 def merged(tables: list[pa.Table]) -> pa.Table:
@@ -180,7 +188,7 @@ class _Merge(beam.CombineFn):
 
 
 class Save(beam.PTransform):
-    """Blocks' statistics -> `statistics.parquet` in `folder`."""
+    """Workers' statistics -> `statistics.parquet` in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()

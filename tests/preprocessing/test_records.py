@@ -19,9 +19,10 @@ LABEL = np.array([1, 0, 1], np.float32)
 def test_protobuf_reads_what_was_written(features: int, tmp_path: Path) -> None:
     weight = np.array([0.5, 1, 2], np.float32)
     group = pa.array(["a", "", "aü"])
-    stream, _ = RecordEncoder(features, 3).encode(IDS, VALUES, LABEL, weight, group)
+    encoded = RecordEncoder(features, 3).encode(IDS, VALUES, LABEL, weight, group)
     writer = ShardWriter(tmp_path / "x.tfrecord.gz")
-    writer.write(stream)
+    writer.write(encoded.stream(np.array([True, False, False])))
+    writer.write(encoded.stream(np.array([1, 2])))
     writer.close()
     assert [p.name for p in tmp_path.iterdir()] == ["x.tfrecord.gz"]
     records = list(tf.data.TFRecordDataset(str(tmp_path / "x.tfrecord.gz"), "GZIP"))
@@ -38,14 +39,14 @@ def test_protobuf_reads_what_was_written(features: int, tmp_path: Path) -> None:
 def test_digest_ignores_order_and_nothing_else() -> None:
     encoder = RecordEncoder(1000, 3)
     ids = IDS % 1000
-    _, whole = encoder.encode(ids, VALUES, LABEL)
-    _, turned = encoder.encode(ids[::-1], VALUES[::-1], LABEL[::-1])
-    parts = sum(
-        encoder.encode(ids[i : i + 1], VALUES[i : i + 1], LABEL[i : i + 1])[1] for i in range(3)
-    )
-    assert whole == turned == parts % (1 << 64)
-    _, other = encoder.encode(ids, VALUES, 1 - LABEL)
-    assert other != whole
+    every = slice(None)
+    records = encoder.encode(ids, VALUES, LABEL)
+    whole = records.digest(every)
+    turned = encoder.encode(ids[::-1], VALUES[::-1], LABEL[::-1]).digest(every)
+    alone = [encoder.encode(ids[[i]], VALUES[[i]], LABEL[[i]]).digest(every) for i in range(3)]
+    assert whole == turned == sum(alone) % (1 << 64)
+    assert records.digest(np.array([2, 0])) == (alone[0] + alone[2]) % (1 << 64)
+    assert encoder.encode(ids, VALUES, 1 - LABEL).digest(every) != whole
 
 
 def test_gzip_files_hold_no_time_stamp(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from preprocessing import sources
+from preprocessing import columnar, sources
 from preprocessing.errors import SourceError
 from preprocessing.schema import DatasetSpec
 
@@ -43,7 +43,8 @@ def read_all(spec: DatasetSpec, root: Path) -> tuple[list[dict[str, Any]], list[
     found, rejected = [], []
     for block in sources.plan(spec, root):
         for chunk in sources.read(block, spec.source, wanted):
-            found += [{k[2:]: v for k, v in row.items()} for row in chunk.batch.to_pylist()]
+            batch = columnar.plain(chunk.batch)
+            found += [{k[2:]: v for k, v in row.items()} for row in batch.to_pylist()]
             rejected += chunk.rejected
     return found, rejected
 

@@ -14,8 +14,8 @@ N = 20_000
 
 def codes(split: dict[str, Any], columns: dict[str, Any], **place: Any) -> np.ndarray:
     batch = pa.RecordBatch.from_pydict(columns)
-    numbers = np.arange(len(batch))
-    where = splits.Place("log.csv#0", place.pop("given", None), numbers, **place)
+    places = np.arange(len(batch))
+    where = splits.Place("log.csv", place.pop("given", None), places, **place)
     return splits.assign(spec_of(split=split), batch, where)
 
 

@@ -117,14 +117,15 @@ def test_blocks_in_any_grouping_add_up_to_the_same_table(prepared) -> None:
     spec = DatasetSpec.parse(prepared.manifest["spec"])
     arrays = prepared.arrays("train")
     served = spec_rows.combine_chunks().to_batches()[0]
-    whole = statistics.BlockStatistics(spec, prepared.vocabulary())
-    whole.add(0, served, arrays["ids"], arrays["values"], arrays["label"])
+    whole = statistics.RowStatistics(spec, prepared.vocabulary())
+    train = np.zeros(len(served), np.uint8)
+    whole.add(train, served, arrays["ids"], arrays["values"], arrays["label"])
     parts = []
     for at in (slice(700, None), slice(0, 5), slice(5, 700)):
-        one = statistics.BlockStatistics(spec, prepared.vocabulary())
+        one = statistics.RowStatistics(spec, prepared.vocabulary())
         start, stop, _ = at.indices(len(served))
         piece = served.slice(start, stop - start)
-        one.add(0, piece, arrays["ids"][at], arrays["values"][at], arrays["label"][at])
+        one.add(train[at], piece, arrays["ids"][at], arrays["values"][at], arrays["label"][at])
         parts.append(one.blob())
     merge = statistics._Merge()
     accumulators = [merge.add_input(merge.create_accumulator(), blob) for blob in parts]

@@ -20,14 +20,14 @@ _PAPER = "Song et al., CIKM 2019"
 @register(
     "autoint",
     paper=_PAPER,
-    order="high, one more with each layer",
+    order="2 to L + 1, by attention",
     use="self-attention over the fields: says which fields each field looked at",
     hidden_units=(),
 )
 @register(
     "autoint+",
     paper=_PAPER,
-    order="high, one more with each layer; implicit",
+    order="2 to L + 1, by attention, and implicit",
     use="AutoInt beside a deep network: usually the better of the two",
     hidden_units=(400, 400),
 )

@@ -16,7 +16,7 @@ from models.layers.mlp import MLP
 from models.zoo import register
 
 _PAPER = "Dual Attentional Higher Order Factorization Machines, 2021"
-_ORDER = "2 to num_layers + 1 and implicit"
+_ORDER = "2 to L + 1 and implicit"
 
 
 @register(
@@ -35,7 +35,7 @@ _ORDER = "2 to num_layers + 1 and implicit"
 @register(
     "da-hofm-lin",
     paper=_PAPER,
-    order="1 to num_layers + 1",
+    order="1 to L + 1",
     use="ablation without the network: additive, every order of every pair explained",
     hidden_units=(),
 )

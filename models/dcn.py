@@ -20,14 +20,14 @@ _PAPER = "Wang et al., ADKDD 2017"
 @register(
     "crossnet",
     paper=_PAPER,
-    order="2 to num_layers + 1",
+    order="2 to L + 1",
     use="DCN without its network: bounded orders for a few numbers per layer, additive",
     hidden_units=[],
 )
 @register(
     "dcn",
     paper=_PAPER,
-    order="2 to num_layers + 1 and implicit",
+    order="2 to L + 1 and implicit",
     use="deep model whose explicit crosses cost next to nothing; try DCNv2 where they matter",
 )
 @keras.saving.register_keras_serializable(package="ctr")

@@ -20,28 +20,28 @@ _PAPER = "Wang et al., WWW 2021"
 @register(
     "crossnetv2",
     paper=_PAPER,
-    order="2 to num_layers + 1",
+    order="2 to L + 1",
     use="DCNv2 without its network: every pair of dimensions crossed, additive, orders bounded",
     hidden_units=[],
 )
 @register(
     "dcnv2-lowrank",
     paper=_PAPER,
-    order="2 to num_layers + 1 and implicit",
+    order="2 to L + 1 and implicit",
     use="DCNv2 where F times D is large: cross matrices of rank 32 cost a fraction",
     rank=32,
 )
 @register(
     "dcnv2-stacked",
     paper=_PAPER,
-    order="2 to num_layers + 1, then implicit",
+    order="2 to L + 1, then implicit",
     use="DCNv2 whose network reads the crosses: try beside the parallel form on large data",
     structure="stacked",
 )
 @register(
     "dcnv2",
     paper=_PAPER,
-    order="2 to num_layers + 1 and implicit",
+    order="2 to L + 1 and implicit",
     use="strong default among deep models: full cross matrices beside a network",
 )
 @keras.saving.register_keras_serializable(package="ctr")

@@ -18,7 +18,7 @@ from models.zoo import register
 @register(
     "fignn",
     paper="Li et al., CIKM 2019",
-    order="high, one more with each step",
+    order="2 to L + 1, by attention",
     use="fields as a graph that passes messages: says which fields each field reads",
 )
 @keras.saving.register_keras_serializable(package="ctr")

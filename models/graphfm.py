@@ -15,7 +15,7 @@ from models.layers.program_aggregation import ProgramAggregation
 from models.zoo import register
 
 _PAPER = "Wu et al., arXiv 2105.11866, 2021"
-_ORDER = "2 to num_layers + 1"
+_ORDER = "2 to L + 1"
 
 
 @register(

@@ -15,7 +15,7 @@ from models.zoo import register
 @register(
     "hoafm",
     paper="Tao et al., Information Processing and Management 2020",
-    order="2 to num_layers + 1",
+    order="2 to L + 1",
     use="additive at every order, with one learnt weight vector for each pair of fields",
 )
 @keras.saving.register_keras_serializable(package="ctr")

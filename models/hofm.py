@@ -17,7 +17,7 @@ from models.zoo import register
 @register(
     "hofm",
     paper="Blondel et al., NeurIPS 2016",
-    order="3 (any)",
+    order="2 to 3, or any given",
     use="an FM with explicit triples (or more), still linear in the fields and additive",
 )
 @keras.saving.register_keras_serializable(package="ctr")

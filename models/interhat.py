@@ -18,7 +18,7 @@ from models.zoo import register
 @register(
     "interhat",
     paper="Li et al., WSDM 2020",
-    order="1 to num_orders",
+    order="1 to L",
     use="says how much each order counts for a row, and which fields make it up",
 )
 @keras.saving.register_keras_serializable(package="ctr")

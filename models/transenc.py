@@ -16,7 +16,7 @@ from models.zoo import register
 @register(
     "trans-enc",
     paper="baseline of DA-HoFM, 2021; encoder of Vaswani et al., NeurIPS 2017",
-    order="high, implicit",
+    order="implicit, by attention",
     use="the standard Transformer as a yardstick for the attention models",
 )
 @keras.saving.register_keras_serializable(package="ctr")

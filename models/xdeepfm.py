@@ -21,14 +21,14 @@ _PAPER = "Lian et al., KDD 2018"
 @register(
     "cin",
     paper=_PAPER,
-    order="2 to layers + 1",
+    order="2 to L + 1",
     use="xDeepFM without its network: vector-wise interactions of bounded order, additive",
     hidden_units=[],
 )
 @register(
     "xdeepfm",
     paper=_PAPER,
-    order="2 to layers + 1 and implicit",
+    order="2 to L + 1 and implicit",
     use="DeepFM with explicit interactions beyond pairs: accurate, the slowest of the deep ones",
 )
 @keras.saving.register_keras_serializable(package="ctr")

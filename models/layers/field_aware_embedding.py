@@ -3,10 +3,12 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from models.features import Features
 from models.layers.feature_embedding import FeatureEmbedding
+from models.layers.pairs import pair_indices
 
 
 @keras.saving.register_keras_serializable(package="ctr")
@@ -54,12 +56,42 @@ def field_aware_products(vectors: Any) -> Any:
 
     Maps the vectors of a `FieldAwareEmbedding`, (B, F, F - 1, D), to (B, R, D).
     """
-    # Splits, not slices: the gradient of a slice is as large as what it was cut from, and F of
-    # them would cost F^3 D; the gradient of a split is one concatenation.
-    own = ops.unstack(vectors, axis=1)
-    others = ops.unstack(vectors, axis=2)
-    products = [
-        ops.split(own[i], [i], axis=1)[1] * ops.split(others[i], [i + 1], axis=1)[1]
-        for i in range(len(others))
-    ]
-    return ops.concatenate(products, axis=1)
+    if isinstance(vectors, keras.KerasTensor):  # building a model: no values, no gradient
+        return _products(vectors)
+    return _products_with_gradient(ops.convert_to_tensor(vectors))
+
+
+def _products(vectors: Any) -> Any:
+    # Two gathers, not slices or splits: those cut 2 F strided pieces and concatenate them again.
+    first, second = _factors(vectors)
+    return first * second
+
+
+def _factors(vectors: Any) -> tuple[Any, Any]:
+    """v_{i,f_j} and v_{j,f_i} of all pairs, each (B, R, D)."""
+    num_fields, _, dim = vectors.shape[1:]
+    flat = ops.reshape(vectors, (-1, num_fields * (num_fields - 1), dim))
+    return tuple(ops.take(flat, places, axis=1) for places in _places(num_fields))
+
+
+def _places(num_fields: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the vectors v_{i,f_j} and v_{j,f_i} of each pair lie among the F (F - 1) of a row."""
+    rows, columns = pair_indices(num_fields)
+    first, second = rows * (num_fields - 1) + columns - 1, columns * (num_fields - 1) + rows
+    return first.astype("int32"), second.astype("int32")
+
+
+@ops.custom_gradient
+def _products_with_gradient(vectors: Any) -> Any:
+    # The gradient of a gather is a slow scatter. Here every vector is in exactly one pair, so that
+    # it is a gather too, by the inverse permutation.
+    first, second = _factors(vectors)
+
+    def gradient(*arguments: Any, upstream: Any = None) -> Any:
+        upstream = arguments[0] if upstream is None else upstream
+        by_pair = ops.concatenate([upstream * second, upstream * first], axis=1)
+        inverse = np.argsort(np.concatenate(_places(vectors.shape[1])))
+        by_place = ops.take(by_pair, inverse.astype("int32"), axis=1)
+        return ops.reshape(by_place, (-1, *vectors.shape[1:]))
+
+    return first * second, gradient

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-GROUPS = ("whole", "data", "training", "search", "serving", "scoring", "release")
+GROUPS = ("whole", "data", "training", "search", "reproduce", "serving", "scoring", "release")
 _EXIT_MISTAKE = 2
 _EXIT_INTERRUPTED = 130
 

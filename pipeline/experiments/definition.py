@@ -1,0 +1,205 @@
+"""The definition of a re-run table: one folder of YAML files under `configs/`.
+
+`configs/<table>/table.yaml` holds what all rows share: title, caveats, seeds, and `base`, a run
+configuration as `python -m pipeline train` takes it. Every other file there is a row, named by its
+stem: its `run` section is merged over `base` (a key set to null under `model` is taken away), its
+`published` numbers stand beside ours. Rows of a sweep have one run for each value of one key.
+"""
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from pipeline.config import METRICS, RunConfig, apply_override, parse_config
+from pipeline.errors import PipelineError, nearest, unknown
+
+CONFIGS = Path(__file__).parent / "configs"
+_TABLE = "table.yaml"
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+class Sweep(_Section):
+    """The key that varies along a curve."""
+
+    key: str
+    values: list[Any] = pydantic.Field(min_length=2)
+
+
+class Row(_Section):
+    """One model of a table, or one curve of a sweep."""
+
+    label: str | None = None
+    run: dict[str, Any] = pydantic.Field(default_factory=dict)
+    published: dict[str, float] = pydantic.Field(default_factory=dict)
+    published_parameters: str = ""
+    pretrain: str | None = pydantic.Field(None, description="row whose vectors the run begins with")
+    pairs: bool = pydantic.Field(False, description="record the mean weight of each field pair")
+    sweep: Sweep | None = None
+    note: str = ""
+
+
+class Table(_Section):
+    """A table: what its rows share."""
+
+    title: str
+    published_in: str
+    caveats: list[str] = pydantic.Field(default_factory=list)
+    budget: str = pydantic.Field(description="what was searched, the same for every model")
+    metrics: list[str] = pydantic.Field(min_length=1)
+    select: str = pydantic.Field(description="validation metric that chooses")
+    baseline: str | None = pydantic.Field(None, description="row whose difference is the yardstick")
+    comparable: bool = pydantic.Field(True, description="false: only the order of the models is")
+    rows: list[str] = pydantic.Field(min_length=1, description="in the order they are run and shown")
+    seeds: list[int] = [2024, 2025, 2026]
+    candidates: dict[str, dict[str, Any]] = pydantic.Field(
+        default_factory=dict, description="settings that every row tries at the first seed"
+    )
+    read_test: bool = True
+    base: dict[str, Any]
+
+    @pydantic.field_validator("metrics")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in METRICS:
+                raise ValueError(f"unknown metric {name!r}{nearest(name, METRICS)}")
+        return value
+
+
+class Experiment:
+    """A table with its rows.
+
+    Args:
+        folder: holds table.yaml and one file a row.
+
+    Raises:
+        PipelineError: a file that does not parse or does not fit; the message names file and key.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.name
+        self.table = _load(folder / _TABLE, Table)
+        stems = {path.stem for path in folder.glob("*.yaml") if path.name != _TABLE}
+        odd = sorted(stems ^ set(self.table.rows))
+        if odd:
+            raise PipelineError(f"{folder / _TABLE}: rows: {odd[0]!r} is not both here and a file")
+        self.rows: dict[str, Row] = {
+            name: _load(self.file(name), Row) for name in self.table.rows
+        }
+        for name, row in self.rows.items():
+            if row.pretrain:
+                self._check_pretrain(name, row.pretrain)
+
+    def _check_pretrain(self, name: str, source: str) -> None:
+        if source not in self.rows:
+            hint = nearest(source, self.rows)
+            raise PipelineError(f"{self.file(name)}: pretrain: no row {source!r}{hint}")
+        if len(self.variants(source)) > 1:
+            raise PipelineError(
+                f"{self.file(name)}: pretrain: {source!r} is run under several settings"
+            )
+
+    def row(self, name: str) -> Row:
+        """A row by name; raises PipelineError with the nearest names."""
+        if name not in self.rows:
+            raise unknown(f"row of {self.name}", name, self.rows)
+        return self.rows[name]
+
+    def file(self, row: str) -> Path:
+        """The row's configuration file."""
+        return self.folder / f"{row}.yaml"
+
+    def variants(self, row: str) -> list[str]:
+        """The names under which a row is run: its sweep's values, or what it may choose among."""
+        sweep = self.row(row).sweep
+        if sweep:
+            return [f"{sweep.key}={json.dumps(value)}" for value in sweep.values]
+        return list(self.table.candidates) or [""]
+
+    def tree(self, row: str, variant: str = "") -> dict[str, Any]:
+        """The run configuration of a row as plain data, without name, seed and places."""
+        tree = _merged(self.table.base, self.row(row).run)
+        if self.row(row).sweep and variant:
+            apply_override(tree, variant)
+        elif variant:
+            tree = _merged(tree, self.table.candidates[variant])
+        arguments = tree.get("model", {})
+        tree["model"] = {key: value for key, value in arguments.items() if value is not None}
+        return tree
+
+    def config(
+        self, row: str, variant: str, seed: int, output: Path, prepared: Path | None = None
+    ) -> RunConfig:
+        """The run of one row, variant and seed, in the directory `output`."""
+        tree = self.tree(row, variant)
+        tree |= {"name": run_name(self.name, row), "seed": seed, "output": str(output)}
+        if prepared:
+            tree["data"] = {**tree.get("data", {}), "prepared": str(prepared)}
+        return parse_config(tree, str(self.file(row)))
+
+    def fingerprint(self, row: str, variant: str, seed: int, content_hash: str) -> str:
+        """What a record stands for: setting, seed and data; a change of one makes it stale."""
+        pretrain = self.row(row).pretrain
+        parts = [self.tree(row, variant), seed, content_hash]
+        if pretrain:
+            parts.append(self.tree(pretrain))
+        text = json.dumps(parts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def names(configs: Path = CONFIGS) -> list[str]:
+    """All tables that can be re-run."""
+    return sorted(path.parent.name for path in configs.glob(f"*/{_TABLE}"))
+
+
+def load(name: str, configs: Path = CONFIGS) -> list[Experiment]:
+    """The table of that name, or all whose names begin so (`frappe-ctr` for `frappe-ctr-bars`).
+
+    Raises PipelineError with the nearest names.
+    """
+    known = names(configs)
+    found = [name] if name in known else [item for item in known if item.startswith(f"{name}-")]
+    if not found:
+        raise unknown("table", name, known)
+    return [Experiment(configs / item) for item in found]
+
+
+def run_name(table: str, row: str) -> str:
+    """A valid name of a run."""
+    return f"{table}-{row}".replace("+", "-plus").replace("--", "-").strip("-")
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    found = copy.deepcopy(base)
+    for key, value in over.items():
+        inner = found.get(key)
+        if isinstance(value, dict) and isinstance(inner, dict):
+            found[key] = _merged(inner, value)
+        else:
+            found[key] = copy.deepcopy(value)
+    return found
+
+
+def _load(path: Path, section: type[Any]) -> Any:
+    try:
+        return section.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise PipelineError(f"{path}:{where} not valid YAML") from error
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        hint = ""
+        if first["type"] == "extra_forbidden":
+            hint = nearest(str(first["loc"][-1]), section.model_fields)
+        raise PipelineError(f"{path}: {key}: {first['msg']}{hint}") from error

@@ -2,6 +2,7 @@
 #
 #   make demo    from nothing to an answered request, on real data
 #   make test    from nothing to a green test suite
+#   make tables  the tables and plots of pipeline/experiments/README.md, from their records
 #   make check   formatting, lint and the direction of imports
 #
 # PYTHON=/path/to/python3.12 picks the interpreter for the virtual environment (3.11 to 3.13).
@@ -14,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: setup demo test test-slow check format lock clean
+.PHONY: setup demo test test-slow tables check format lock clean
 
 setup: $(INSTALLED)
 
@@ -48,6 +49,9 @@ test: $(INSTALLED_TEST)
 
 test-slow: $(INSTALLED_TEST)
 	$(BIN)/python -m pytest -m slow
+
+tables: $(INSTALLED)
+	@$(BIN)/python -m pipeline.experiments.readme
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -17,7 +17,11 @@ def register(commands: "Commands") -> None:
         "python -m pipeline reproduce frappe-ctr-bars --only fm --seeds 1 --data frappe/",
     )
     parser.add_argument(
-        "name", metavar="NAME", nargs="?", default="list", help="table; `list` shows what there is"
+        "name",
+        metavar="NAME",
+        nargs="?",
+        default="list",
+        help="table, the beginning of several, or interpret; list shows what there is",
     )
     parser.add_argument("--only", nargs="+", metavar="MODEL", help="these rows alone")
     parser.add_argument("--seeds", type=int, metavar="N", help="the first N seeds (default: all)")
@@ -34,7 +38,10 @@ def register(commands: "Commands") -> None:
         "--runs", type=Path, default=Path("runs/reproduce"), help="folder of the run directories"
     )
     parser.add_argument(
-        "--results", type=Path, metavar="DIR", help="folder of the records (default: committed ones)"
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="folder of records (default: the committed ones)",
     )
 
 
@@ -45,29 +52,29 @@ def reproduce(arguments: argparse.Namespace) -> Any:
     results = arguments.results or records.RESULTS
     if arguments.name == "list":
         return _list(arguments.json, results)
-    experiments = definition.load(arguments.name)
+    chosen = definition.selection(arguments.name, arguments.only)
     from pipeline import console
 
     console.start_tensorflow()
     from pipeline.experiments import readme, session
 
     found = []
-    for experiment in experiments:
+    for experiment, rows in chosen:
         found += session.reproduce(
             experiment,
+            rows,
             results,
             arguments.runs,
-            only=arguments.only,
             seeds=arguments.seeds,
             resume=arguments.resume,
             data=arguments.data,
             prepared=arguments.prepared,
             console=console.console(),
         )
-    readme.write(results)
+    written = readme.write(results)
     if not arguments.json:
         print(f"records: {results}")
-        print(f"tables and plots: {results.parent / 'README.md'}")
+        print(f"tables and plots: {written}")
     return found
 
 
@@ -77,7 +84,7 @@ def _list(as_json: bool, results: Path) -> list[dict[str, Any]]:
 
     found = []
     for name in definition.names():
-        (experiment,) = definition.load(name)
+        experiment = definition.load(name)
         kept = records.load(name, results)
         found.append(
             {

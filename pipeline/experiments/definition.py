@@ -9,6 +9,7 @@ stem: its `run` section is merged over `base` (a key set to null under `model` i
 import copy
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.config import METRICS, RunConfig, apply_override, parse_config
 from pipeline.errors import PipelineError, nearest, unknown
 
 CONFIGS = Path(__file__).parent / "configs"
+INTERPRET = "interpret"
 _TABLE = "table.yaml"
 
 
@@ -57,7 +59,7 @@ class Table(_Section):
     select: str = pydantic.Field(description="validation metric that chooses")
     baseline: str | None = pydantic.Field(None, description="row whose difference is the yardstick")
     comparable: bool = pydantic.Field(True, description="false: only the order of the models is")
-    rows: list[str] = pydantic.Field(min_length=1, description="in the order they are run and shown")
+    rows: list[str] = pydantic.Field(min_length=1, description="in the order run and shown")
     seeds: list[int] = [2024, 2025, 2026]
     candidates: dict[str, dict[str, Any]] = pydantic.Field(
         default_factory=dict, description="settings that every row tries at the first seed"
@@ -92,9 +94,7 @@ class Experiment:
         odd = sorted(stems ^ set(self.table.rows))
         if odd:
             raise PipelineError(f"{folder / _TABLE}: rows: {odd[0]!r} is not both here and a file")
-        self.rows: dict[str, Row] = {
-            name: _load(self.file(name), Row) for name in self.table.rows
-        }
+        self.rows: dict[str, Row] = {name: _load(self.file(name), Row) for name in self.table.rows}
         for name, row in self.rows.items():
             if row.pretrain:
                 self._check_pretrain(name, row.pretrain)
@@ -161,16 +161,46 @@ def names(configs: Path = CONFIGS) -> list[str]:
     return sorted(path.parent.name for path in configs.glob(f"*/{_TABLE}"))
 
 
-def load(name: str, configs: Path = CONFIGS) -> list[Experiment]:
-    """The table of that name, or all whose names begin so (`frappe-ctr` for `frappe-ctr-bars`).
+def load(name: str, configs: Path = CONFIGS) -> Experiment:
+    """A table by name; raises PipelineError with the nearest names."""
+    if name not in names(configs):
+        raise unknown("table", name, [*names(configs), INTERPRET])
+    return Experiment(configs / name)
 
-    Raises PipelineError with the nearest names.
+
+def selection(
+    name: str, only: Sequence[str] | None = None, configs: Path = CONFIGS
+) -> list[tuple[Experiment, list[str]]]:
+    """The tables and rows that a name stands for.
+
+    Args:
+        name: a table; or what several begin with (`frappe-ctr` for `frappe-ctr-bars` and others);
+            or `interpret`: the rows of all tables that record the weights of pairs.
+        only: rows; all by default.
+
+    Raises:
+        PipelineError: an unknown table or row; the message gives the nearest names.
     """
     known = names(configs)
-    found = [name] if name in known else [item for item in known if item.startswith(f"{name}-")]
-    if not found:
-        raise unknown("table", name, known)
-    return [Experiment(configs / item) for item in found]
+    chosen = [item for item in known if item == name or item.startswith(f"{name}-")]
+    if name in known:
+        chosen = [name]
+    elif name == INTERPRET:
+        chosen = known
+    elif not chosen:
+        raise unknown("table", name, [*known, INTERPRET])
+    found = []
+    for item in chosen:
+        experiment = load(item, configs)
+        rows = [row for row in experiment.rows if name != INTERPRET or experiment.row(row).pairs]
+        found.append((experiment, rows))
+    if only:
+        every = dict.fromkeys(row for _, rows in found for row in rows)
+        for row in only:
+            if row not in every:
+                raise unknown(f"row of {name}", row, every)
+        found = [(experiment, [row for row in rows if row in only]) for experiment, rows in found]
+    return [(experiment, rows) for experiment, rows in found if rows]
 
 
 def run_name(table: str, row: str) -> str:

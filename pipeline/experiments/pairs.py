@@ -6,10 +6,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.layers.pairs import pair_indices
+
 if TYPE_CHECKING:
     from preprocessing.prepared import PreparedDataset
 
 _ROWS = 20_000
+_EXAMPLES = 3
 
 
 def mean_pairs(
@@ -18,8 +21,9 @@ def mean_pairs(
     """Means over a split's first rows: weights as they are, contributions as absolute values.
 
     Returns:
-        `fields` (F names), and for each `order_k_weights` and `order_k_contributions` that the
-        model explains a matrix (F, F) as lists.
+        `fields` (F names); for each `order_k_weights` and `order_k_contributions` that the model
+        explains a matrix (F, F) as lists; `field_norms` (F, F) where it has a field aspect (IFM);
+        and `examples`: weights and contributions of the split's first positives.
     """
     arrays = prepared.arrays(split)
     ids, values = arrays["ids"][:rows], arrays["values"][:rows]
@@ -28,10 +32,32 @@ def mean_pairs(
     for start in range(0, len(ids), 1024):
         part = slice(start, start + 1024)
         found = explain({"ids": tf.constant(ids[part]), "values": tf.constant(values[part])})
-        for name, matrix in found.items():
+        for name, tensor in found.items():
             if name.startswith("order_"):
-                matrix = matrix.numpy()
+                matrix = tensor.numpy()
                 matrix = np.abs(matrix) if name.endswith("contributions") else matrix
                 sums[name] = sums.get(name, 0.0) + matrix.sum(axis=0)
-    means = {name: np.round(total / len(ids), 5).tolist() for name, total in sums.items()}
-    return {"fields": [field["name"] for field in prepared.fields], **means}
+    pairs = {"fields": [field["name"] for field in prepared.fields]}
+    pairs |= {name: _plain(total / len(ids)) for name, total in sums.items()}
+    norms = _field_norms(model, len(pairs["fields"]))
+    if norms is not None:
+        pairs["field_norms"] = _plain(norms)
+    positives = np.flatnonzero(arrays["label"][:rows] > 0)[:_EXAMPLES]
+    found = explain({"ids": tf.constant(ids[positives]), "values": tf.constant(values[positives])})
+    kept = ("logit", "order_2_weights", "order_2_contributions")
+    pairs["examples"] = {name: _plain(found[name]) for name in kept if name in found}
+    return pairs
+
+
+def _field_norms(model: keras.Model, num_fields: int) -> np.ndarray | None:
+    """||F_ij|| of IFM's and INN's field aspect, symmetric (F, F) with zeros on the diagonal."""
+    field = getattr(getattr(model, "interaction", None), "field", None)
+    if not hasattr(field, "importance"):
+        return None
+    norms = np.zeros((num_fields, num_fields))
+    norms[pair_indices(num_fields)] = np.linalg.norm(np.asarray(field.importance()), axis=-1)
+    return norms + norms.T
+
+
+def _plain(values: Any) -> list[Any]:
+    return np.round(np.asarray(values, np.float64), 5).tolist()

@@ -1,1 +1,128 @@
-def write(results): pass
+"""The generated part of a README: all tables and plots, from the records alone.
+
+python -m pipeline.experiments.readme        # make tables
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.experiments import curves, definition, figures, interpret, records, table
+from pipeline.experiments.definition import Experiment
+from pipeline.experiments.records import Records
+from pipeline.files import write_text
+
+BEGIN, END = "<!-- generated: tables -->", "<!-- end -->"
+README = Path(__file__).parent / "README.md"
+
+
+def write(results: Path = records.RESULTS) -> Path:
+    """Write tables and plots of the records in `results`.
+
+    The committed records go between the marks of the README beside them; records elsewhere get a
+    README of their own in their folder.
+    """
+    home = results.resolve() == records.RESULTS.resolve()
+    readme = README if home else results / "README.md"
+    text = generated(results)
+    if home:
+        text = replaced(readme.read_text(encoding="utf-8"), text, readme)
+    write_text(readme, text)
+    plots(results, readme.parent / "plots")
+    return readme
+
+
+def replaced(text: str, inner: str, where: Path) -> str:
+    """`text` with what stands between the marks replaced.
+
+    Raises:
+        PipelineError: a mark is missing.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise PipelineError(f"{where}: expected the marks {BEGIN} and {END} around the tables")
+    return f"{before}{BEGIN}\n\n{inner}\n{END}{after}"
+
+
+def generated(results: Path) -> str:
+    """All sections, in Markdown."""
+    sections = []
+    for experiment, kept in _all(results):
+        if _is_sweep(experiment):
+            text = curves.markdown(experiment, kept)
+        else:
+            text = table.markdown(experiment, kept)
+        sections.append(f"### {experiment.name}\n\n{text}\n")
+        if len(kept):
+            sections.append(f"![{experiment.name}](plots/{experiment.name}.png)\n")
+    sections.append(_interpretation(results))
+    return "\n".join(sections)
+
+
+def plots(results: Path, folder: Path) -> None:
+    """All plots."""
+    for experiment, kept in _all(results):
+        plot = figures.plot_curves if _is_sweep(experiment) else figures.plot_table
+        plot(experiment, kept, folder / f"{experiment.name}.png")
+        rows = _with_pairs(experiment, kept)
+        if rows:
+            named = [(name, found[0]) for name, found in rows]
+            extra = None
+            if experiment.name == "sparse-interactions":
+                extra = ("planted", interpret.planted_strength())
+            figures.plot_pairs(named, folder / f"{experiment.name}-pairs.png", extra)
+
+
+def _interpretation(results: Path) -> str:
+    """Which interactions matter, by field name."""
+    parts = ["### interpret\n"]
+    for experiment, kept in _all(results):
+        rows = _with_pairs(experiment, kept)
+        if not rows:
+            continue
+        parts.append(f"{experiment.name}:\n")
+        if experiment.name == "sparse-interactions":
+            lines = interpret.recovery_table(rows)
+        else:
+            lines = interpret.strongest_table([(name, found[0]) for name, found in rows])
+        parts.append("\n".join(lines) + "\n")
+        for lines in _small(rows):
+            parts.append("\n".join(lines) + "\n")
+        parts.append(f"![pairs of fields](plots/{experiment.name}-pairs.png)\n")
+    return "\n".join(parts)
+
+
+def _small(rows: list[tuple[str, list[dict[str, Any]]]]) -> list[list[str]]:
+    """The tables that fit a dataset of three fields."""
+    named = [(name, found[0]) for name, found in rows if len(found[0]["pairs"]["fields"]) == 3]
+    found = [interpret.norms_table(named)] if named else []
+    for name, record in named:
+        if "order_2_contributions" in record["pairs"]["examples"]:
+            found.append(interpret.examples_table(name, record))
+    return [lines for lines in found if lines]
+
+
+def _with_pairs(experiment: Experiment, kept: Records) -> list[tuple[str, list[dict[str, Any]]]]:
+    rows = []
+    for row in experiment.rows:
+        found = [r for r in table.final_records(kept, row) if "pairs" in r]
+        if found:
+            rows.append((experiment.row(row).label or row, found))
+    return rows
+
+
+def _all(results: Path) -> list[tuple[Experiment, Records]]:
+    experiments = [definition.load(name) for name in definition.names()]
+    return [(item, records.load(item.name, results)) for item in experiments]
+
+
+def _is_sweep(experiment: Experiment) -> bool:
+    return any(row.sweep for row in experiment.rows.values())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m pipeline.experiments.readme")
+    parser.add_argument("--results", type=Path, default=records.RESULTS)
+    print(write(parser.parse_args().results))

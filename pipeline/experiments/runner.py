@@ -8,6 +8,7 @@ a run that is cut short leaves complete rows.
 
 import dataclasses
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -131,11 +132,11 @@ class Runner:
         """The record of a run, from the file where it is valid, else trained; tested if asked."""
         known = self.records.get(job.row, job.variant, job.seed)
         fresh = job not in self._done and not self._resume
-        if known and not fresh and known["fingerprint"] == self._fingerprint(job):
-            if "test" in known or not test:
-                clock.skip(job, self._done)
-                self._done.add(job)
-                return known
+        valid = known and not fresh and known["fingerprint"] == self._fingerprint(job)
+        if valid and ("test" in known or not test):
+            clock.skip(job, self._done)
+            self._done.add(job)
+            return known
         if job not in self._done:
             clock.begin(job)
         record = self._train(job, test, fresh)
@@ -149,9 +150,9 @@ class Runner:
 
     def directory(self, job: Job) -> Path:
         """The run directory of a job."""
-        variant = job.variant.replace("=", "-").replace('"', "").replace(" ", "")
-        name = "-".join(part for part in (job.row, variant, str(job.seed)) if part)
-        return self.runs / self.experiment.name / name.replace("/", "-")
+        parts = (job.row, job.variant, str(job.seed))
+        name = "-".join(re.sub(r"[^\w.+]+", "-", part).strip("-") for part in parts if part)
+        return self.runs / self.experiment.name / name
 
     def _config(self, job: Job) -> RunConfig:
         config = self.experiment.config(

@@ -15,10 +15,10 @@ from pipeline.specs import prepared_folder
 
 def reproduce(
     experiment: Experiment,
+    rows: Sequence[str],
     results: Path,
     runs: Path,
     *,
-    only: Sequence[str] | None = None,
     seeds: int | None = None,
     resume: bool = False,
     data: Path | None = None,
@@ -29,9 +29,9 @@ def reproduce(
 
     Args:
         experiment: the table.
+        rows: names of rows.
         results: folder of the records.
         runs: folder of the run directories.
-        only: rows; all by default.
         seeds: the first so many seeds; all by default.
         resume: keep valid records and go on with runs that were cut.
         data: folder of the raw files, where the dataset has yet to be prepared.
@@ -40,15 +40,9 @@ def reproduce(
 
     Returns:
         the records of this session.
-
-    Raises:
-        PipelineError: an unknown row; the message gives the nearest names.
     """
-    rows = list(only or experiment.rows)
-    for row in rows:
-        experiment.row(row)
     spec = experiment.table.base["data"]["spec"]
-    place = prepared / spec if prepared else prepared_folder(spec)
+    place = prepared / prepared_folder(spec).name if prepared else None
     config = experiment.config(rows[0], "", 0, runs, place)
     config.data.source = data or config.data.source
     console.print(f"{experiment.name}: {experiment.table.title}", highlight=False)

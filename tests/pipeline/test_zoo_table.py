@@ -2,6 +2,7 @@
 
 import pytest
 
+import models
 from pipeline.experiments import zoo_table
 from tests.pipeline.support import MemoryPrepared
 
@@ -24,7 +25,7 @@ def small_setting(tmp_path, monkeypatch):
     """One epoch on a small dataset in memory, with records of its own."""
     config = tmp_path / "zoo.yaml"
     text = zoo_table.CONFIG.read_text(encoding="utf-8")
-    config.write_text(text.replace("epochs: 6", "epochs: 1"), encoding="utf-8")
+    config.write_text(text.replace("epochs: 15", "epochs: 1"), encoding="utf-8")
     monkeypatch.setattr(zoo_table, "CONFIG", config)
     monkeypatch.setattr(zoo_table, "RECORDS", tmp_path / "results" / "zoo.jsonl")
     monkeypatch.setattr("pipeline.rundir.load_prepared", lambda path: MemoryPrepared())
@@ -46,7 +47,7 @@ def test_trains_what_has_no_record_and_only_that(small_setting):
     assert 0 < records["fm"]["test"]["auc"] < 1
     # Another setting makes the records out of date.
     text = zoo_table.CONFIG.read_text(encoding="utf-8")
-    zoo_table.CONFIG.write_text(text.replace("0.005", "0.003"), encoding="utf-8")
+    zoo_table.CONFIG.write_text(text.replace("0.01}", "0.003}"), encoding="utf-8")
     assert zoo_table.fingerprint("lr", records["lr"]["data"]) != records["lr"]["fingerprint"]
 
 
@@ -77,3 +78,18 @@ def test_names_with_a_plus_make_a_valid_run_name(tmp_path):
     assert config.model.name == "afn+"
     assert config.model.arguments == {"embedding_dim": 16}
     assert zoo_table.model_config("lr", tmp_path, tmp_path / "run").model.arguments == {}
+
+
+def test_the_readme_shows_the_committed_records():
+    records = zoo_table.read_records(zoo_table.RECORDS)
+    table = zoo_table.render(records, lambda name: models.entry(name).order)
+    assert table in zoo_table.README.read_text(encoding="utf-8")
+
+
+def test_every_recorded_model_beats_logistic_regression_clearly():
+    records = zoo_table.read_records(zoo_table.RECORDS)
+    assert set(records) <= set(models.names())
+    floor = records.pop("lr")["test"]
+    for name, found in records.items():
+        assert found["test"]["auc"] > floor["auc"] + 0.01, name
+        assert found["test"]["logloss"] < floor["logloss"], name

@@ -31,18 +31,26 @@ def register(commands: "Commands") -> None:
         "python -m pipeline prepare my-log.yaml --data logs/ --output data/prepared/my-log",
     )
     parser.add_argument("spec", metavar="SPEC", help="dataset spec: a YAML file or a shipped name")
-    parser.add_argument("--data", type=Path, help="folder of the raw files (default: the spec's)")
     parser.add_argument(
-        "--output", type=Path, help="where to publish (default: data/prepared/<spec name>)"
+        "--data", help="folder of the raw files, gs://... too (default: the spec's)"
+    )
+    parser.add_argument(
+        "--output", help="where to publish, gs://... too (default: data/prepared/<spec name>)"
     )
     parser.add_argument("--workers", type=int, default=1, help="local worker processes")
+    parser.add_argument(
+        "--runner",
+        help="run on a cluster: FlinkRunner, SparkRunner, DataflowRunner, ...; Beam's options"
+        " for it follow as --name=value (preprocessing/README.md shows each)",
+    )
     parser.add_argument(
         "--beam",
         action="append",
         default=[],
         metavar="OPTION",
-        help="a Beam pipeline option, as in --beam=--runner=FlinkRunner (repeatable)",
+        help="a Beam option passed on unchecked, as in --beam=--name=value (repeatable)",
     )
+    parser.set_defaults(takes_rest=True)
     parser = commands.add(
         "inspect",
         inspect,
@@ -120,10 +128,28 @@ def _infer(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"path": str(output) if output else None, "replaced": replaced, "spec": text}
 
 
+def _beam_options(arguments: argparse.Namespace) -> list[str]:
+    """What --runner, the words after it and --beam say. Raises PipelineError for a mistake."""
+    from pipeline.errors import PipelineError
+
+    if not arguments.runner:
+        if arguments.rest:
+            raise PipelineError(
+                f"unrecognized arguments: {' '.join(arguments.rest)} (Beam's options need --runner)"
+            )
+        return arguments.beam
+    if arguments.workers != 1:
+        raise PipelineError("--workers is of the local runner; a cluster has --parallelism=N")
+    from preprocessing.beam_options import beam_options
+
+    return [*beam_options(arguments.runner, arguments.rest), *arguments.beam]
+
+
 def prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the preparation job."""
     from pipeline import console, specs
 
+    options = _beam_options(arguments)
     spec = specs.load_spec(arguments.spec)
     out = console.console()
     folder = specs.raw_folder(
@@ -139,7 +165,7 @@ def prepare(arguments: argparse.Namespace) -> dict[str, Any]:
             arguments.output or specs.prepared_folder(arguments.spec),
             folder,
             workers=arguments.workers,
-            beam_options=arguments.beam,
+            beam_options=options,
             progress=report,
         )
     manifest = prepared.manifest

@@ -11,8 +11,6 @@ test compares.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,18 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import tensorflow as tf
 import tensorflow_transform as tft
 
 from preprocessing import counting, numbers
+from preprocessing.filesystem import (
+    DataPath,
+    path_of,
+    read_table,
+    write_table,
+    write_text,
+    writing,
+)
 from preprocessing.layout import Layout, served_columns
 from preprocessing.schema import DatasetSpec
 
@@ -160,21 +165,12 @@ def tokens_of(vocabulary: pa.Table, spec: DatasetSpec) -> list[str]:
 def _write_vocabulary(
     tables: list[pa.Table], spec: DatasetSpec, folder: str, kept: str | None
 ) -> np.ndarray:
-    vocabulary = finished(tables, spec, pq.read_table(kept) if kept else None)
+    vocabulary = finished(tables, spec, read_table(path_of(kept)) if kept else None)
+    write_table(vocabulary, Path(folder) / "vocabulary.parquet")
     text = Path(folder) / "vocabulary.txt"
-    for path, write in (
-        (Path(folder) / "vocabulary.parquet", lambda p: pq.write_table(vocabulary, p)),
-        (text, lambda p: _write_lines(p, tokens_of(vocabulary, spec))),
-    ):
-        aside = path.with_name(f"{path.name}.{os.getpid()}")
-        write(aside)
-        aside.replace(path)
+    with writing(text) as file:
+        file.writelines(f"{token}\n".encode() for token in tokens_of(vocabulary, spec))
     return np.array(str(text).encode())
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{line}\n" for line in lines)
 
 
 class _Constants(beam.PTransform):
@@ -199,21 +195,19 @@ def constants_of(statistics: dict[str, Any], spec: DatasetSpec) -> list[float]:
 
 def _write_constants(blob: bytes, spec: DatasetSpec, folder: str) -> np.ndarray:
     found = constants_of(json.loads(blob), spec)
-    path = Path(folder) / "constants.json"
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(found), encoding="utf-8")
-    aside.replace(path)
+    write_text(Path(folder) / "constants.json", json.dumps(found))
     return np.array(found, np.float64)
 
 
 class Analyzers:
     """The two analyzers of a spec; results are also written to `folder` for the writers.
 
-    `kept` is an earlier dataset's vocabulary.parquet whose ids must not move. TFT tells analyzers
-    apart by the objects given, so one instance serves all traces of one preprocessing_fn.
+    `folder` is local. `kept` is an earlier dataset's vocabulary.parquet whose ids must not move.
+    TFT tells analyzers apart by the objects given, so one instance serves all traces of one
+    preprocessing_fn.
     """
 
-    def __init__(self, spec: DatasetSpec, folder: Path, kept: Path | None = None) -> None:
+    def __init__(self, spec: DatasetSpec, folder: Path, kept: DataPath | None = None) -> None:
         self._size = Layout.of(spec).num_constants
         cacheable = tft.experimental.CacheablePTransformAnalyzer
         finish = _Finish(spec, str(folder), str(kept) if kept else None)

@@ -6,34 +6,40 @@ value counts twice), so a newline ends a row exactly where the number of quotes 
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from preprocessing.errors import SourceError
+from preprocessing.filesystem import DataPath
 
 CHUNK_BYTES = 8 << 20
 LONGEST_ROW = 256 << 20
 _WINDOW = 1 << 16
 _LF, _CR = 10, 13
 Piece = tuple[int, bytes]
+_GZIP = b"\x1f\x8b"
 
 
-def is_gzip(path: Path) -> bool:
+def is_gzip(path: DataPath) -> bool:
     """By the file's first bytes, not by its name."""
     with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+        return file.read(2) == _GZIP
 
 
-def open_text(path: Path) -> BinaryIO:
+@contextlib.contextmanager
+def open_text(path: DataPath) -> Iterator[BinaryIO]:
     """The file's bytes, decompressed."""
-    return gzip.open(path, "rb") if is_gzip(path) else path.open("rb")
+    with path.open("rb") as file:
+        zipped = file.read(2) == _GZIP
+        file.seek(0)
+        yield gzip.GzipFile(fileobj=file) if zipped else file
 
 
-def ranges(path: Path, start: int, size: int, quote: str) -> list[tuple[int, int | None]]:
+def ranges(path: DataPath, start: int, size: int, quote: str) -> list[tuple[int, int | None]]:
     """Byte ranges of about `size` bytes that begin and end at row ends."""
     total = path.stat().st_size
     if total <= start:
@@ -82,7 +88,7 @@ def _quotes_before(data: bytes, positions: np.ndarray, quote: bytes) -> np.ndarr
     return np.searchsorted(quotes, positions)
 
 
-def chunks(path: Path, start: int, stop: int | None, quote: str) -> Iterator[Piece]:
+def chunks(path: DataPath, start: int, stop: int | None, quote: str) -> Iterator[Piece]:
     """The bytes of a range in pieces of whole rows, with their place in the (decompressed) file.
 
     Raises SourceError if a row is absurdly long, which is what an unbalanced quote looks like.

@@ -11,15 +11,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from preprocessing.errors import SourceError
+from preprocessing.filesystem import DataPath, parquet_file
 from preprocessing.spec_errors import near
 
 if TYPE_CHECKING:
@@ -48,11 +47,11 @@ def plain(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def parquet_pieces(path: Path, wanted: Sequence[str], size: int) -> list[tuple[int, ...]]:
+def parquet_pieces(path: DataPath, wanted: Sequence[str], size: int) -> list[tuple[int, ...]]:
     """Row groups of a Parquet file in runs of about `size` bytes."""
     try:
-        metadata = pq.read_metadata(path)
-        names = pq.read_schema(path).names
+        with parquet_file(path) as file:
+            metadata, names = file.metadata, file.schema_arrow.names
     except pa.ArrowInvalid as error:
         raise SourceError(f"{path}: not a Parquet file: {error}") from None
     for column in wanted:
@@ -73,9 +72,9 @@ def parquet_pieces(path: Path, wanted: Sequence[str], size: int) -> list[tuple[i
     return [tuple(p) for p in pieces]
 
 
-def read_parquet(path: Path, groups: tuple[int, ...], wanted: Wanted) -> Iterator[Part]:
+def read_parquet(path: DataPath, groups: tuple[int, ...], wanted: Wanted) -> Iterator[Part]:
     """The given row groups in order."""
-    with pq.ParquetFile(path) as file:
+    with parquet_file(path) as file:
         sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
         firsts = np.cumsum([0, *sizes])
         for group in groups:
@@ -84,7 +83,7 @@ def read_parquet(path: Path, groups: tuple[int, ...], wanted: Wanted) -> Iterato
 
 
 def convert_all(
-    batches: Iterable[pa.RecordBatch], wanted: Wanted, path: Path, first: int = 0
+    batches: Iterable[pa.RecordBatch], wanted: Wanted, path: DataPath, first: int = 0
 ) -> Iterator[Part]:
     """Batches with columns of any type to the wanted types; a row's place is its number."""
     for batch in batches:

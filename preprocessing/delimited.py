@@ -12,7 +12,6 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from preprocessing import columnar
 from preprocessing.byte_blocks import Piece, open_text, row_starts
 from preprocessing.columnar import Part, Rejected
 from preprocessing.errors import SourceError
+from preprocessing.filesystem import DataPath
 from preprocessing.schema import Source
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _UNIT = "\x1f"
 _BOM = b"\xef\xbb\xbf"
 
 
-def read_header(path: Path, source: Source) -> tuple[list[str], int]:
+def read_header(path: DataPath, source: Source) -> tuple[list[str], int]:
     """(column names, byte where the rows start). Raises SourceError if there is nothing."""
     with open_text(path) as file:
         start = len(_BOM) if file.read(3) == _BOM else 0
@@ -57,7 +57,9 @@ def read_header(path: Path, source: Source) -> tuple[list[str], int]:
     return names, start + len(line)
 
 
-def read_csv(pieces: Iterable[Piece], path: Path, source: Source, wanted: Wanted) -> Iterator[Part]:
+def read_csv(
+    pieces: Iterable[Piece], path: DataPath, source: Source, wanted: Wanted
+) -> Iterator[Part]:
     """Delimited text; rows with the wrong number of columns are rejected."""
     names, _ = read_header(path, source)
     delimiter = source.separator
@@ -73,7 +75,7 @@ def read_csv(pieces: Iterable[Piece], path: Path, source: Source, wanted: Wanted
 
 
 def _parse(
-    piece: bytes, names: list[str], delimiter: str, path: Path, source: Source, wanted: Wanted
+    piece: bytes, names: list[str], delimiter: str, path: DataPath, source: Source, wanted: Wanted
 ) -> tuple[pa.Table, Rejected, np.ndarray]:
     """(wanted columns, rows of a wrong width, which of all rows are not among them)."""
     quote = source.quote_character if source.format != "libfm" else ""
@@ -145,7 +147,7 @@ def _arrow(
 
 
 def read_libfm(
-    pieces: Iterable[Piece], path: Path, source: Source, wanted: Wanted
+    pieces: Iterable[Piece], path: DataPath, source: Source, wanted: Wanted
 ) -> Iterator[Part]:
     """`label id:1 id:1 ...`: the k-th feature's id is the value of the k-th of `columns`.
 
@@ -185,7 +187,7 @@ def _line_starts(piece: bytes) -> np.ndarray:
 
 
 def read_jsonl(
-    pieces: Iterable[Piece], path: Path, source: Source, wanted: Wanted
+    pieces: Iterable[Piece], path: DataPath, source: Source, wanted: Wanted
 ) -> Iterator[Part]:
     """One JSON object a line; a key that a row lacks is a missing value."""
     for start, piece in pieces:

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from preprocessing import statistics
 from preprocessing.errors import PrepareError
+from preprocessing.filesystem import read_table
 from preprocessing.layout import Layout
 from preprocessing.prepared import MANIFEST, PreparedDataset
 from preprocessing.schema import DatasetSpec
@@ -63,7 +63,7 @@ class _Counted:
             raise PrepareError(f"{prepared.path}: no {statistics.TABLE}: prepare it again")
         self.spec = DatasetSpec.parse(prepared.manifest["spec"], str(prepared.path / MANIFEST))
         self.slots = {slot.field.name: slot for slot in Layout.of(self.spec).slots}
-        table = pq.read_table(file)
+        table = read_table(file)
         table = table.group_by(["kind", "field", "key"]).aggregate([("rows", "sum")])
         self._table = table.sort_by([("kind", "ascending"), ("key", "ascending")])
         self._tokens = pa.array(prepared.tokens(), pa.string())

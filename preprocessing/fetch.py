@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import queue
 import shutil
 import subprocess
@@ -17,23 +16,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from preprocessing.errors import SourceError
+from preprocessing.filesystem import cache_folder
 from preprocessing.presets import movielens_100k
 from preprocessing.spec_errors import near
 
 _GROUPLENS = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 _RECBOLE = "recbole==1.2.1"
 _PIP_SECONDS = 120
-
-
-def cache_folder() -> Path:
-    """`CTR_DATA`, or this platform's cache directory."""
-    if os.environ.get("CTR_DATA"):
-        return Path(os.environ["CTR_DATA"])
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "ctr"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "ctr"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctr"
 
 
 def fetchable() -> list[str]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from preprocessing.errors import PrepareError
+from preprocessing.filesystem import DataPath, local_copy, read_table, write_text
 from preprocessing.layout import Layout, served_columns
 from preprocessing.prepared import FORMAT_VERSION, MANIFEST, RawTransform
 from preprocessing.schema import SPLITS, DatasetSpec, Source
@@ -22,7 +23,7 @@ from preprocessing.stages import report_path
 _PACKAGES = ("tensorflow", "tensorflow-transform", "apache-beam", "pyarrow", "numpy")
 
 
-def reports(work: Path, stage: str, numbers: Iterable[int]) -> list[dict[str, Any]]:
+def reports(work: DataPath, stage: str, numbers: Iterable[int]) -> list[dict[str, Any]]:
     """A stage's reports on the numbered blocks. Raises PrepareError if one is missing."""
     found = []
     for number in numbers:
@@ -49,7 +50,7 @@ def total(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def check_rejected(spec: DatasetSpec, work: Path, blocks: Iterable[int], stage: str) -> None:
+def check_rejected(spec: DatasetSpec, work: DataPath, blocks: Iterable[int], stage: str) -> None:
     """Raises PrepareError if too many rows are bad, or if no training row is left."""
     found = reports(work, stage, blocks)
     counters = total(found)
@@ -65,7 +66,7 @@ def check_rejected(spec: DatasetSpec, work: Path, blocks: Iterable[int], stage: 
 
 
 def _check_sums(
-    work: Path, counted: Sequence[int], write: Sequence[dict[str, Any]]
+    work: DataPath, counted: Sequence[int], write: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """The counters of the whole job. Raises PrepareError unless every row is accounted for."""
     counters = total(write)
@@ -95,13 +96,15 @@ def _balance(counters: dict[str, Any], sampled: int) -> None:
         raise PrepareError(f"rows were lost: {counters}")
 
 
-def compare_with_graph(spec: DatasetSpec, folder: Path, work: Path) -> int:
+def compare_with_graph(spec: DatasetSpec, folder: DataPath, work: DataPath) -> int:
     """Runs the graph on the sampled rows; raises PrepareError unless it gives what was written."""
-    transform, checked = None, 0
+    with tempfile.TemporaryDirectory() as scratch:
+        transform = graph_of(spec, local_copy(folder / "transform_fn", Path(scratch)))
+    checked = 0
     for path in sorted(work.glob("sample-*.parquet")):
-        if transform is None:
-            transform = graph_of(spec, folder)
-        table, written = pq.read_table(path), np.load(path.with_suffix(".npz"))
+        table = read_table(path)
+        with path.with_suffix(".npz").open("rb") as file, np.load(file) as arrays:
+            written = dict(arrays)
         got = transform(tensors_of(table))
         if not (got["ids"].numpy() == written["ids"]).all():
             raise PrepareError("the serving graph gives other ids than were written: not published")
@@ -125,8 +128,8 @@ def tensors_of(table: Any) -> dict[str, np.ndarray]:
 
 
 def graph_of(spec: DatasetSpec, folder: Path) -> RawTransform:
-    """The saved TFT graph of a dataset folder."""
-    return RawTransform(folder / "transform_fn", columns_of(spec), Layout.of(spec).num_positions)
+    """The saved TFT graph in a local folder."""
+    return RawTransform(folder, columns_of(spec), Layout.of(spec).num_positions)
 
 
 def columns_of(spec: DatasetSpec) -> list[dict[str, str]]:
@@ -134,7 +137,7 @@ def columns_of(spec: DatasetSpec) -> list[dict[str, str]]:
     return [{"name": n, "dtype": kind} for n, (_, kind) in served_columns(spec).items()]
 
 
-def _name_files(folder: Path, work: Path) -> dict[str, list[str]]:
+def _name_files(folder: DataPath, work: DataPath) -> dict[str, list[str]]:
     named: dict[str, list[str]] = {split: [] for split in SPLITS}
     for split in SPLITS:
         for suffix, home in ((".tfrecord.gz", folder), (".parquet", folder / "raw")):
@@ -176,8 +179,8 @@ def _fields(spec: DatasetSpec, vocabulary: Any) -> list[dict[str, Any]]:
 
 def finish(
     spec: DatasetSpec,
-    folder: Path,
-    work: Path,
+    folder: DataPath,
+    work: DataPath,
     counted: Sequence[int],
     blocks: int,
     spans: Sequence[Span],
@@ -186,7 +189,7 @@ def finish(
     write = reports(work, "write", range(blocks))
     counters = _check_sums(work, counted, write)
     checked = compare_with_graph(spec, folder, work)
-    vocabulary = pq.read_table(folder / "vocabulary.parquet")
+    vocabulary = read_table(folder / "vocabulary.parquet")
     layout = Layout.of(spec)
     files = _name_files(folder, work)
     splits = {
@@ -212,10 +215,10 @@ def finish(
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "content_hash": _content_hash(spec, folder, splits),
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=1))
 
 
-def _content_hash(spec: DatasetSpec, folder: Path, splits: dict[str, Any]) -> str:
+def _content_hash(spec: DatasetSpec, folder: DataPath, splits: dict[str, Any]) -> str:
     """Over spec, vocabulary, constants and all records, whatever files and order they are in.
 
     How the log is cut for the workers is no part of it: `block_bytes` counts as the default.

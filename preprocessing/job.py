@@ -9,7 +9,6 @@ is it published.
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 from preprocessing import features, finish, runners, sampling, sources, spans, statistics, summary
 from preprocessing.analysis import Analyzers, SumCounts, SumStatistics
 from preprocessing.errors import PrepareError
+from preprocessing.filesystem import DataPath, copy, local_folder, path_of, remove
 from preprocessing.layout import served_columns
 from preprocessing.prepared import MANIFEST, PreparedDataset
 from preprocessing.publish import staging
@@ -38,8 +38,8 @@ Progress = Callable[[str, int, int], None]
 
 def prepare(
     spec: DatasetSpec,
-    output: str | Path,
-    data_dir: str | Path | None = None,
+    output: str | DataPath,
+    data_dir: str | DataPath | None = None,
     *,
     workers: int = 1,
     beam_options: Sequence[str] = (),
@@ -56,15 +56,15 @@ def prepare(
     """
     root = root_of(spec, data_dir)
     runner = runners.Runner(workers, tuple(beam_options), progress)
-    return _Job(spec, root, runner).run(Path(output))
+    return _Job(spec, root, runner).run(path_of(output))
 
 
 def append(
     files: Sequence[str],
-    output: str | Path,
-    data_dir: str | Path,
+    output: str | DataPath,
+    data_dir: str | DataPath,
     *,
-    base: str | Path | None = None,
+    base: str | DataPath | None = None,
     keep_ids: bool = False,
     workers: int = 1,
     beam_options: Sequence[str] = (),
@@ -88,8 +88,8 @@ def append(
     known = document["source"]["files"]
     document["source"]["files"] = [*known, *(f for f in files if f not in known)]
     runner = runners.Runner(workers, tuple(beam_options), progress)
-    job = _Job(DatasetSpec.parse(document), Path(data_dir).absolute(), runner, earlier, keep_ids)
-    return job.run(Path(output))
+    job = _Job(DatasetSpec.parse(document), path_of(data_dir).absolute(), runner, earlier, keep_ids)
+    return job.run(path_of(output))
 
 
 class _Job:
@@ -98,7 +98,7 @@ class _Job:
     def __init__(
         self,
         spec: DatasetSpec,
-        root: Path,
+        root: DataPath,
         runner: runners.Runner,
         earlier: PreparedDataset | None = None,
         keep_ids: bool = False,
@@ -108,7 +108,7 @@ class _Job:
         self._earlier = earlier
         self._kept = earlier.path / "vocabulary.parquet" if earlier and keep_ids else None
 
-    def run(self, output: Path) -> PreparedDataset:
+    def run(self, output: DataPath) -> PreparedDataset:
         """Prepares into a folder aside and publishes it."""
         with staging(output, MANIFEST) as folder:
             work = folder / "_work"
@@ -127,10 +127,10 @@ class _Job:
             self._runner.over_blocks("write", numbered, write, work)
             finish.finish(self._spec, folder, work, [n for n, _ in new], len(blocks), history)
             summary.write(self._spec, folder)
-            shutil.rmtree(work)
+            remove(work)
         return PreparedDataset.load(output)
 
-    def _sampled(self, blocks: list[Block], work: Path) -> tuple[DatasetSpec, list[Block]]:
+    def _sampled(self, blocks: list[Block], work: DataPath) -> tuple[DatasetSpec, list[Block]]:
         """The spec and blocks to go on with: those of the sampled rows, if there is sampling."""
         if not self._spec.negatives:
             return self._spec, blocks
@@ -143,16 +143,16 @@ class _Job:
         return spec, sources.plan(spec, folder)
 
 
-def root_of(spec: DatasetSpec, data_dir: str | Path | None) -> Path:
+def root_of(spec: DatasetSpec, data_dir: str | DataPath | None) -> DataPath:
     """The folder that the spec's files are relative to."""
-    root = Path(data_dir) if data_dir else (spec.path.parent if spec.path else Path.cwd())
+    root = path_of(data_dir) if data_dir else (spec.path.parent if spec.path else Path.cwd())
     if not root.is_dir():
         raise FileNotFoundError(f"no data folder {root}")
     return root.absolute()
 
 
 def _order(
-    spec: DatasetSpec, blocks: list[Block], work: Path, runner: runners.Runner
+    spec: DatasetSpec, blocks: list[Block], work: DataPath, runner: runners.Runner
 ) -> Order | None:
     if spec.split.kind != "order":
         return None
@@ -168,47 +168,61 @@ def _order(
 def _analyse(
     spec: DatasetSpec,
     numbered: list[tuple[int, Block]],
-    folder: Path,
-    work: Path,
+    folder: DataPath,
+    work: DataPath,
     order: Order | None,
     runner: runners.Runner,
-    cached: Sequence[Path],
-    kept: Path | None,
+    cached: Sequence[DataPath],
+    kept: DataPath | None,
 ) -> None:
     """Vocabulary, constants and transform_fn of the given blocks and of earlier spans' caches."""
-    new = folder / "analysis" / f"span-{len(cached)}"
-    new.mkdir(parents=True)
+    spans_folder = folder / "analysis"
+    spans_folder.mkdir()
     for path in cached:
-        shutil.copytree(path, folder / "analysis" / path.name)
-    analyzers = Analyzers(spec, folder, kept)
-    preprocess = features.preprocessing_fn(spec, analyzers)
-    specs = features.input_specs(spec)
-    names = [DatasetKey(f"span-{i}") for i in range(len(cached) + 1)]
+        copy(path, spans_folder / path.name)
+    new = spans_folder / f"span-{len(cached)}"
+    new.mkdir()
+
+    def count(pipeline: beam.Pipeline) -> None:
+        step = beam.ParDo(CountValues(spec, work, order))
+        blobs = runners.blocks(pipeline, numbered) | step.with_outputs("counts", "numbers")
+        for kind, found in (
+            ("vocabulary", blobs.counts | "SumCounts" >> SumCounts()),
+            ("constants", blobs.numbers | "SumNumbers" >> SumStatistics()),
+        ):
+            _ = found | f"Keep {kind}" >> beam.Map(spans.keep, str(new), kind)
+
+    runner.run("count", count, work, len(numbered))
+    with local_folder(folder) as here:
+        _graph(spec, [spans_folder / f"span-{i}" for i in range(len(cached) + 1)], here, kept)
+
+
+def _graph(
+    spec: DatasetSpec, counted: Sequence[DataPath], folder: Path, kept: DataPath | None
+) -> None:
+    """TFT finishes the vocabulary and the graph from the spans' counts, on this machine.
+
+    So a cluster's workers need no TensorFlow, and TFT's temporary files no shared file system.
+    """
+    preprocess = features.preprocessing_fn(spec, Analyzers(spec, folder, kept))
+    names = [DatasetKey(f"span-{i}") for i in range(len(counted))]
     _quiet()
     keys = analysis_graph_builder.get_analysis_cache_entry_keys(
-        preprocess, specs, set(names), False
+        preprocess, features.input_specs(spec), set(names), False
     )
-    with tempfile.TemporaryDirectory(dir=work) as scratch, tft_beam.Context(temp_dir=scratch):
 
-        def build(pipeline: beam.Pipeline) -> None:
-            count = beam.ParDo(CountValues(spec, work, order))
-            blobs = runners.blocks(pipeline, numbered) | count.with_outputs("counts", "numbers")
-            found = {
-                "vocabulary": blobs.counts | "SumCounts" >> SumCounts(),
-                "constants": blobs.numbers | "SumNumbers" >> SumStatistics(),
-            }
-            for kind, values in found.items():
-                _ = values | f"Keep {kind}" >> beam.Map(spans.keep, str(new), kind)
-            caches = [spans.read(pipeline, path, i) for i, path in enumerate(cached)]
-            data = {
-                name: DatasetCache({key: cache[_kind(key)] for key in keys}, None)
-                for name, cache in zip(names, [*caches, found], strict=True)
-            }
-            analyse = tft_beam.AnalyzeDatasetWithCache(preprocess, pipeline=pipeline)
-            transform, _ = (dict.fromkeys(names), data, tensor_adapter(spec)) | analyse
-            _ = transform | tft_beam.WriteTransformFn(str(folder))
+    def build(pipeline: beam.Pipeline) -> None:
+        caches = [spans.read(pipeline, path, i) for i, path in enumerate(counted)]
+        data = {
+            name: DatasetCache({key: cache[_kind(key)] for key in keys}, None)
+            for name, cache in zip(names, caches, strict=True)
+        }
+        analyse = tft_beam.AnalyzeDatasetWithCache(preprocess, pipeline=pipeline)
+        transform, _ = (dict.fromkeys(names), data, tensor_adapter(spec)) | analyse
+        _ = transform | tft_beam.WriteTransformFn(str(folder))
 
-        runner.run("count", build, work, len(numbered))
+    with tempfile.TemporaryDirectory() as scratch, tft_beam.Context(temp_dir=scratch):
+        runners.Runner().run("graph", build, folder, 0)
 
 
 def _kind(key: bytes) -> str:

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import tensorflow as tf
 
 from preprocessing.errors import PrepareError
+from preprocessing.filesystem import DataPath, cache_folder, local_copy, path_of, read_table
+from preprocessing.publish import FILES_IN
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -48,17 +49,21 @@ class RawTransform(tf.Module):
         return {name: tf.ensure_shape(found[name], shape) for name in ("ids", "values")}
 
 
-class PreparedDataset:
-    """A prepared dataset on disk."""
+def _copies() -> Path:
+    return cache_folder() / "remote"
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+
+class PreparedDataset:
+    """A prepared dataset: `path` is the folder of its files."""
+
+    def __init__(self, path: DataPath, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
 
     @classmethod
-    def load(cls, path: str | Path) -> PreparedDataset:
+    def load(cls, path: str | DataPath) -> PreparedDataset:
         """Opens a folder. Raises FileNotFoundError, or PrepareError for an unknown format."""
-        path = Path(path)
+        path = path_of(path)
         file = path / MANIFEST
         if not file.is_file():
             raise FileNotFoundError(f"{path}: no prepared dataset here (no {MANIFEST})")
@@ -68,7 +73,7 @@ class PreparedDataset:
                 f"{file}: format_version {manifest.get('format_version')}, expected"
                 f" {FORMAT_VERSION}: prepare the dataset again"
             )
-        return cls(path, manifest)
+        return cls(path / manifest.pop(FILES_IN, ""), manifest)
 
     @property
     def fields(self) -> list[dict[str, Any]]:
@@ -103,7 +108,7 @@ class PreparedDataset:
         many = shuffle and len(files) > 1
         parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True} if many else {}
         data = data.interleave(
-            lambda f: tf.data.TFRecordDataset(f, "GZIP", _READ_BUFFER),
+            lambda f: tf.data.TFRecordDataset(self._local(f), "GZIP", _READ_BUFFER),
             cycle_length=min(len(files), 8) if many else 1,
             **parallel,
         )
@@ -136,11 +141,11 @@ class PreparedDataset:
         if not files:
             kept = ", ".join(self.manifest["spec"]["keep_raw"]) or "none"
             raise PrepareError(f"{self.path}: no raw rows of '{split}' (keep_raw: {kept})")
-        return pa.concat_tables([pq.read_table(f) for f in files])
+        return pa.concat_tables([read_table(f) for f in files])
 
     def transform(self) -> RawTransform:
         """The graph that serves: raw columns -> ids and values."""
-        folder = self.path / "transform_fn"
+        folder = local_copy(self.path / "transform_fn", _copies())
         return RawTransform(folder, self.manifest["columns"], self.manifest["num_positions"])
 
     def tokens(self) -> list[str]:
@@ -150,7 +155,7 @@ class PreparedDataset:
 
     def vocabulary(self) -> pa.Table:
         """Columns id, field (index), value, count (in training) of the shared vocabulary."""
-        return pq.read_table(self.path / "vocabulary.parquet")
+        return read_table(self.path / "vocabulary.parquet")
 
     def _split(self, split: str) -> dict[str, Any]:
         splits = self.manifest["splits"]
@@ -163,6 +168,16 @@ class PreparedDataset:
         if not files:
             raise PrepareError(f"{self.path}: split '{split}' has no rows")
         return files
+
+    def _local(self, file: tf.Tensor) -> tf.Tensor:
+        """The file's name on this machine; one from elsewhere is copied when it is first read."""
+        if isinstance(self.path, Path):
+            return file
+
+        def fetch(name: tf.Tensor) -> str:
+            return str(local_copy(path_of(name.numpy().decode()), _copies()))
+
+        return tf.py_function(fetch, [file], tf.string)
 
     def _parser(self, groups: bool) -> Any:
         positions, spec = self.manifest["num_positions"], self.manifest["spec"]

@@ -8,9 +8,8 @@ its CRC, data, its CRC; CRC-32C, masked) in gzip.
 
 from __future__ import annotations
 
-import os
+import contextlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import google_crc32c
 import numpy as np
@@ -19,6 +18,7 @@ import pyarrow.compute as pc
 from isal import isal_zlib as zlib
 
 from preprocessing import hashing
+from preprocessing.filesystem import DataPath, writing
 
 LEVEL = 2  # of ISA-L's levels: as small as zlib's 1, five times as fast
 
@@ -164,12 +164,11 @@ def _assemble_by_length(
 
 
 class ShardWriter:
-    """A gzip TFRecord file, written aside and renamed when complete."""
+    """A gzip TFRecord file that has its name when it is complete."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-        self._file = self._aside.open("wb")
+    def __init__(self, path: DataPath) -> None:
+        self._open = contextlib.ExitStack()
+        self._file = self._open.enter_context(writing(path))
         self._zip = zlib.compressobj(LEVEL, zlib.DEFLATED, 31)
 
     def write(self, stream: bytes) -> None:
@@ -179,7 +178,4 @@ class ShardWriter:
     def close(self) -> None:
         """Completes the file under its final name, on disk."""
         self._file.write(self._zip.flush())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._aside.replace(self._path)
+        self._open.close()

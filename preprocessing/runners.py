@@ -7,13 +7,13 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from preprocessing.errors import PrepareError, SourceError
+from preprocessing.filesystem import DataPath
 from preprocessing.sources import Block
 
 _POLL_SECONDS = 0.5
@@ -39,13 +39,13 @@ class Runner:
         stage: str,
         numbered: Sequence[tuple[int, Block]],
         step: beam.PTransform,
-        work: Path,
+        work: DataPath,
     ) -> None:
         """Runs one step over the blocks."""
         self.run(stage, lambda p: blocks(p, numbered) | stage >> step, work, len(numbered))
 
     def run(
-        self, stage: str, build: Callable[[beam.Pipeline], object], work: Path, total: int
+        self, stage: str, build: Callable[[beam.Pipeline], object], work: DataPath, total: int
     ) -> None:
         """Builds and runs a pipeline. Raises the worker's own ValueError or OSError in one line."""
         try:
@@ -62,7 +62,7 @@ class Runner:
         return beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions(flags))
 
     @contextlib.contextmanager
-    def _watched(self, stage: str, work: Path, total: int) -> Iterator[None]:
+    def _watched(self, stage: str, work: DataPath, total: int) -> Iterator[None]:
         if self.progress is None:
             yield
             return

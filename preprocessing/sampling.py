@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from preprocessing import columnar, hashing, runners
 from preprocessing.errors import PrepareError
+from preprocessing.filesystem import DataPath, path_of, write_table, write_text
 from preprocessing.rows import RowReader
 from preprocessing.schema import DatasetSpec, Negatives
 from preprocessing.sources import Block
@@ -41,7 +39,7 @@ def check(spec: DatasetSpec) -> None:
         raise PrepareError(f"negatives: not with a split by {spec.split.kind}")
 
 
-def sampled_spec(spec: DatasetSpec, folder: Path) -> DatasetSpec:
+def sampled_spec(spec: DatasetSpec, folder: DataPath) -> DatasetSpec:
     """The spec that reads what `sample` wrote, for the rest of the job."""
     parts = sorted(folder.glob("*.parquet"))
     source = {"format": "parquet", "files": [p.name for p in parts]}
@@ -50,10 +48,10 @@ def sampled_spec(spec: DatasetSpec, folder: Path) -> DatasetSpec:
 
 
 def sample(
-    spec: DatasetSpec, blocks: list[Block], folder: Path, work: Path, runner: runners.Runner
+    spec: DatasetSpec, blocks: list[Block], folder: DataPath, work: DataPath, runner: runners.Runner
 ) -> None:
     """Writes all rows and their negatives to Parquet files in `folder`."""
-    size = sum({b.path: Path(b.path).stat().st_size for b in blocks}.values())
+    size = sum({b.path: path_of(b.path).stat().st_size for b in blocks}.values())
     shards = max(1, -(-size // _SHARD_BYTES))
     rule = spec.negatives
     numbered = list(enumerate(blocks))
@@ -74,7 +72,7 @@ def sample(
 class _Read(beam.DoFn):
     """A block's rows as (shard, Arrow bytes), and the item values of its positives."""
 
-    def __init__(self, spec: DatasetSpec, work: Path, shards: int) -> None:
+    def __init__(self, spec: DatasetSpec, work: DataPath, shards: int) -> None:
         self._spec, self._work, self._shards = spec, work, shards
 
     def process(self, element: tuple[int, Block]) -> Iterator[Any]:
@@ -134,11 +132,9 @@ def _write_shard(
     order = pc.sort_indices(
         everything, [(_FILE, "ascending"), (_PLACE, "ascending"), (LABEL, "descending")]
     )
-    path = Path(folder) / f"shard-{shard:05d}.parquet"
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(everything.take(order).drop_columns([_FILE, _PLACE]), aside)
-    path.with_suffix(".json").write_text(json.dumps({"sampled": len(rows)}), encoding="utf-8")
-    aside.replace(path)
+    path = path_of(folder) / f"shard-{shard:05d}.parquet"
+    write_text(path.with_suffix(".json"), json.dumps({"sampled": len(rows)}))
+    write_table(everything.take(order).drop_columns([_FILE, _PLACE]), path)
 
 
 def draw(positives: pa.Table, rule: Negatives, items: list[str]) -> tuple[np.ndarray, np.ndarray]:

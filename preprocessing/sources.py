@@ -9,11 +9,12 @@ A row's address is (file, place), however the file is cut.
 
 from __future__ import annotations
 
-import glob
 import importlib
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ import pyarrow as pa
 from preprocessing import byte_blocks, columnar
 from preprocessing.delimited import read_csv, read_header, read_jsonl, read_libfm
 from preprocessing.errors import SourceError
+from preprocessing.filesystem import DataPath, local_copy, matching, path_of
 from preprocessing.schema import DatasetSpec, FilesSplit, Source
 from preprocessing.spec_errors import near
 
@@ -68,28 +70,21 @@ class Chunk:
     places: np.ndarray
 
 
-def expand(patterns: Sequence[str], root: Path) -> list[Path]:
+def expand(patterns: Sequence[str], root: DataPath) -> list[DataPath]:
     """Files, globs and folders (all visible files in them) relative to `root`, in a fixed order.
 
     Raises FileNotFoundError naming the pattern that matches nothing.
     """
-    found: list[Path] = []
+    found: list[DataPath] = []
     for pattern in patterns:
-        path = root / pattern
-        if path.is_dir():
-            hits = sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] not in "._")
-        elif path.is_file():
-            hits = [path]
-        else:
-            hits = sorted(Path(p) for p in glob.iglob(str(path), recursive=True))  # noqa: PTH207
-            hits = [p for p in hits if p.is_file()]
+        hits = matching(root, pattern)
         if not hits:
             raise FileNotFoundError(f"no file matches '{pattern}' in {root}")
         found += [p for p in hits if p not in found]
     return found
 
 
-def files_of(spec: DatasetSpec, root: Path) -> list[tuple[Path, str | None]]:
+def files_of(spec: DatasetSpec, root: DataPath) -> list[tuple[DataPath, str | None]]:
     """(file, split it is given to or None) of a spec, in a fixed order."""
     if isinstance(spec.split, FilesSplit):
         given = []
@@ -102,7 +97,7 @@ def files_of(spec: DatasetSpec, root: Path) -> list[tuple[Path, str | None]]:
     return [(p, None) for p in expand(spec.source.files, root)]
 
 
-def plan(spec: DatasetSpec, root: Path) -> list[Block]:
+def plan(spec: DatasetSpec, root: DataPath) -> list[Block]:
     """Cuts all files into blocks. Raises SourceError for a file that is empty or lacks a column."""
     blocks: list[Block] = []
     wanted = wanted_columns(spec)
@@ -127,7 +122,7 @@ def plan(spec: DatasetSpec, root: Path) -> list[Block]:
     return blocks
 
 
-def _text_ranges(path: Path, source: Source, wanted: Wanted) -> list[tuple[int, int | None]]:
+def _text_ranges(path: DataPath, source: Source, wanted: Wanted) -> list[tuple[int, int | None]]:
     if path.stat().st_size == 0:
         raise SourceError(f"{path}: the file is empty")
     start = 0
@@ -142,7 +137,7 @@ def _text_ranges(path: Path, source: Source, wanted: Wanted) -> list[tuple[int, 
     return byte_blocks.ranges(path, start, source.block_bytes, quote)
 
 
-def check_columns(path: Path | str, wanted: Sequence[str], known: Sequence[str]) -> None:
+def check_columns(path: DataPath | str, wanted: Sequence[str], known: Sequence[str]) -> None:
     """Raises SourceError naming the first wanted column that `known` lacks."""
     for column in wanted:
         if column not in known:
@@ -168,12 +163,12 @@ def wanted_columns(spec: DatasetSpec) -> Wanted:
 
 def read(block: Block, source: Source, wanted: Wanted) -> Iterator[Chunk]:
     """The rows of one block, in order, as chunks of some ten thousand rows."""
-    path = Path(block.path)
+    path = path_of(block.path)
     if source.format == "parquet":
         parts = columnar.read_parquet(path, block.row_groups, wanted)
     elif source.format == "python":
         module = importlib.import_module(f"preprocessing.presets.{source.module}")
-        parts = columnar.convert_all(module.read(path, *source.files), wanted, path)
+        parts = columnar.convert_all(_python_rows(module, path, source), wanted, path)
     else:
         quote = source.quote_character if source.format in ("csv", "tsv") else ""
         pieces = byte_blocks.chunks(path, block.start, block.stop, quote)
@@ -181,3 +176,9 @@ def read(block: Block, source: Source, wanted: Wanted) -> Iterator[Chunk]:
         parts = reader(pieces, path, source, wanted)
     for batch, rejected, places in parts:
         yield Chunk(batch, rejected, places)
+
+
+def _python_rows(module: ModuleType, path: DataPath, source: Source) -> Iterator[pa.RecordBatch]:
+    """A preset's own reader, which knows local folders only."""
+    with tempfile.TemporaryDirectory() as scratch:
+        yield from module.read(local_copy(path, Path(scratch)), *source.files)

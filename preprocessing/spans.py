@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 
 from preprocessing.errors import PrepareError
+from preprocessing.filesystem import DataPath, path_of, write_bytes
 from preprocessing.prepared import PreparedDataset
 from preprocessing.sources import Block
 
@@ -34,7 +33,8 @@ def history(blocks: list[Block], earlier: PreparedDataset | None) -> list[Span]:
 
     Raises PrepareError if an earlier file is gone or has changed, or if there is nothing new.
     """
-    sizes = {b.name: Path(b.path).stat().st_size if Path(b.path).is_file() else 0 for b in blocks}
+    paths = {b.name: path_of(b.path) for b in blocks}
+    sizes = {name: p.stat().st_size if p.is_file() else 0 for name, p in paths.items()}
     old = [Span(tuple((n, s) for n, s in span["files"])) for span in _recorded(earlier)]
     for span in old:
         for name, size in span.files:
@@ -48,7 +48,7 @@ def history(blocks: list[Block], earlier: PreparedDataset | None) -> list[Span]:
     return [*old, Span(new)]
 
 
-def caches(earlier: PreparedDataset | None) -> list[Path]:
+def caches(earlier: PreparedDataset | None) -> list[DataPath]:
     """Folders with the analyses of an earlier dataset's spans."""
     if earlier is None:
         return []
@@ -62,13 +62,10 @@ def _recorded(earlier: PreparedDataset | None) -> list[dict[str, Any]]:
 def keep(blob: bytes, folder: str, kind: str) -> None:
     """Writes one accumulator (of one shard) of a span."""
     name = f"{kind}-{blob[0]:02d}.bin" if kind == "vocabulary" else f"{kind}.json"
-    path = Path(folder) / name
-    aside = path.with_name(f"{name}.{os.getpid()}")
-    aside.write_bytes(blob)
-    aside.replace(path)
+    write_bytes(path_of(folder) / name, blob)
 
 
-def read(pipeline: beam.Pipeline, folder: Path, number: int) -> dict[str, beam.PCollection]:
+def read(pipeline: beam.Pipeline, folder: DataPath, number: int) -> dict[str, beam.PCollection]:
     """The kept accumulators of a span as TFT's analyzer cache for it."""
     found = {}
     for kind in ("vocabulary", "constants"):
@@ -76,6 +73,6 @@ def read(pipeline: beam.Pipeline, folder: Path, number: int) -> dict[str, beam.P
         found[kind] = (
             pipeline
             | f"Span{number} {kind}" >> beam.Create(files)
-            | f"Span{number} {kind} bytes" >> beam.Map(lambda f: Path(f).read_bytes())
+            | f"Span{number} {kind} bytes" >> beam.Map(lambda f: path_of(f).read_bytes())
         )
     return found

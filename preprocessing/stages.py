@@ -8,11 +8,10 @@ most values of one block occur in the next one, too.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -26,6 +25,7 @@ from preprocessing import columnar
 from preprocessing.ahead import ahead
 from preprocessing.counting import Accumulator
 from preprocessing.encoder import RowEncoder
+from preprocessing.filesystem import DataPath, read_table, write_table, write_text, writing
 from preprocessing.layout import Layout
 from preprocessing.records import RecordEncoder, Records, ShardWriter
 from preprocessing.rows import Order, RowReader, Rows
@@ -40,35 +40,35 @@ _MOST_VALUES = 1 << 21
 Numbered = tuple[int, Block]
 
 
-def report_path(work: Path, stage: str, number: int) -> Path:
+def report_path(work: DataPath, stage: str, number: int) -> DataPath:
     """Where a stage's report on a block stands."""
     return work / f"{stage}-{number:05d}.json"
 
 
-def write_report(work: Path, stage: str, number: int, reader: RowReader, **more: Any) -> None:
+def write_report(work: DataPath, stage: str, number: int, reader: RowReader, **more: Any) -> None:
     """Leaves the report on a complete block."""
     path = report_path(work, stage, number)
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
     examples = [reason for reason, _ in reader.rejected[:_EXAMPLES]]
     report = {**dataclasses.asdict(reader.counters), "examples": examples, **more}
-    aside.write_text(json.dumps(report), encoding="utf-8")
-    aside.replace(path)
+    write_text(path, json.dumps(report))
 
 
-def write_rejected(work: Path, name: str, rejected: list[tuple[str, str]], block: Block) -> None:
+def write_rejected(
+    work: DataPath, name: str, rejected: list[tuple[str, str]], block: Block
+) -> None:
     """Writes a block's rejected rows with their reasons, one JSON object a line."""
     if not rejected:
         return
-    with (work / f"rejected-{name}.jsonl").open("w", encoding="utf-8") as file:
+    with writing(work / f"rejected-{name}.jsonl") as file:
         for reason, text in rejected:
             row = {"file": block.name, "block": block.ordinal, "reason": reason, "row": text}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
 
 
 class CountRows(beam.DoFn):
     """Counts a block's kept rows, for splits by order."""
 
-    def __init__(self, spec: DatasetSpec, work: Path) -> None:
+    def __init__(self, spec: DatasetSpec, work: DataPath) -> None:
         self._spec, self._work = spec, work
 
     def process(self, element: Numbered) -> Iterator[int]:
@@ -83,7 +83,7 @@ class CountRows(beam.DoFn):
 class CountValues(beam.DoFn):
     """Counts the values of blocks' training rows; outputs `counts` and `numbers` as bytes."""
 
-    def __init__(self, spec: DatasetSpec, work: Path, order: Order | None) -> None:
+    def __init__(self, spec: DatasetSpec, work: DataPath, order: Order | None) -> None:
         self._spec, self._work, self._order = spec, work, order
 
     def start_bundle(self) -> None:
@@ -118,11 +118,13 @@ def _in_window(value: bytes) -> WindowedValue:
 class WriteBlock(beam.DoFn):
     """Writes blocks' records, kept raw rows and rejected rows; outputs statistics."""
 
-    def __init__(self, spec: DatasetSpec, folder: Path, work: Path, order: Order | None) -> None:
+    def __init__(
+        self, spec: DatasetSpec, folder: DataPath, work: DataPath, order: Order | None
+    ) -> None:
         self._spec, self._folder, self._work, self._order = spec, folder, work, order
 
     def setup(self) -> None:
-        self._vocabulary = vocabulary = pq.read_table(self._folder / "vocabulary.parquet")
+        self._vocabulary = vocabulary = read_table(self._folder / "vocabulary.parquet")
         constants = self._folder / "constants.json"
         numbers = json.loads(constants.read_text()) if constants.is_file() else []
         self._rows = RowEncoder(self._spec, vocabulary, np.array(numbers, np.float64))
@@ -165,10 +167,11 @@ class _Encoded:
 class _Outputs:
     """The files one block goes to."""
 
-    def __init__(self, spec: DatasetSpec, work: Path, number: int) -> None:
+    def __init__(self, spec: DatasetSpec, work: DataPath, number: int) -> None:
         self._spec, self._work, self._number = spec, work, number
         self._shards: dict[int, ShardWriter] = {}
-        self._raw: dict[int, tuple[Path, Path, pq.ParquetWriter]] = {}
+        self._raw: dict[int, pq.ParquetWriter] = {}
+        self._open = contextlib.ExitStack()
         self.digests = [0, 0, 0]
 
     def write(self, encoded: _Encoded) -> None:
@@ -194,23 +197,21 @@ class _Outputs:
 
     def _raw_writer(self, code: int, name: str, schema: pa.Schema) -> pq.ParquetWriter:
         if code not in self._raw:
-            final = self._work / f"{name}.parquet"
-            aside = final.with_name(f"{final.name}.{os.getpid()}.part")
-            self._raw[code] = (final, aside, pq.ParquetWriter(aside, schema))
-        return self._raw[code][2]
+            file = self._open.enter_context(writing(self._work / f"{name}.parquet"))
+            self._raw[code] = self._open.enter_context(pq.ParquetWriter(file, schema))
+        return self._raw[code]
 
     def _sample(self, encoded: _Encoded) -> None:
         pick = np.unique(np.linspace(0, len(encoded.ids) - 1, SAMPLE_ROWS).astype(int))
         batch = columnar.plain(encoded.rows.served.take(pa.array(pick)))
         table = pa.Table.from_batches([batch])
         base = self._work / f"sample-{self._number:05d}"
-        np.savez(base.with_suffix(".npz"), ids=encoded.ids[pick], values=encoded.values[pick])
-        pq.write_table(table, base.with_suffix(".parquet"))
+        with writing(base.with_suffix(".npz")) as file:
+            np.savez(file, ids=encoded.ids[pick], values=encoded.values[pick])
+        write_table(table, base.with_suffix(".parquet"))
 
     def close(self, rejected: list[tuple[str, str]], block: Block) -> None:
         for shard in self._shards.values():
             shard.close()
-        for final, aside, writer in self._raw.values():
-            writer.close()
-            aside.replace(final)
+        self._open.close()
         write_rejected(self._work, f"{self._number:05d}", rejected, block)

@@ -8,17 +8,15 @@ depends neither on order nor on the number of workers, and no row is kept.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from preprocessing import arrow_fields, columnar, numbers
+from preprocessing.filesystem import DataPath, write_table
 from preprocessing.layout import Layout, Slot, input_of
 from preprocessing.schema import SPLITS, DatasetSpec
 
@@ -190,7 +188,7 @@ class _Merge(beam.CombineFn):
 class Save(beam.PTransform):
     """Workers' statistics -> `statistics.parquet` in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: DataPath) -> None:
         super().__init__()
         self._folder = folder
 
@@ -199,10 +197,8 @@ class Save(beam.PTransform):
         return total | "Save statistics" >> beam.Map(_save, self._folder)
 
 
-def _save(table: pa.Table, folder: Path) -> None:
-    aside = folder / f"{TABLE}.{os.getpid()}"
-    pq.write_table(table.sort_by([(name, "ascending") for name in _KEYS]), aside)
-    aside.replace(folder / TABLE)
+def _save(table: pa.Table, folder: DataPath) -> None:
+    write_table(table.sort_by([(name, "ascending") for name in _KEYS]), folder / TABLE)
 
 
 def _to_bytes(table: pa.Table) -> bytes:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from preprocessing import counting, statistics
 from preprocessing.domain import schema_text
+from preprocessing.filesystem import DataPath, read_table, write_text
 from preprocessing.layout import Layout, Slot
 from preprocessing.prepared import MANIFEST
 from preprocessing.schema import SPLITS, DatasetSpec
@@ -25,19 +24,19 @@ _TOP = 20
 _HISTOGRAM_BINS = 20
 
 
-def write(spec: DatasetSpec, folder: Path) -> None:
+def write(spec: DatasetSpec, folder: DataPath) -> None:
     """Completes a dataset folder with stats.json and schema.pbtxt."""
     stats = summarise(spec, folder)
-    (folder / STATS).write_text(json.dumps(stats, indent=1), encoding="utf-8")
-    (folder / SCHEMA).write_text(schema_text(spec, stats), encoding="utf-8")
+    write_text(folder / STATS, json.dumps(stats, indent=1))
+    write_text(folder / SCHEMA, schema_text(spec, stats))
 
 
-def summarise(spec: DatasetSpec, folder: Path) -> dict[str, Any]:
+def summarise(spec: DatasetSpec, folder: DataPath) -> dict[str, Any]:
     """Per field and split: rows, missing, cardinality, infrequent, top values, histogram."""
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    table = pq.read_table(folder / statistics.TABLE)
+    table = read_table(folder / statistics.TABLE)
     tokens = (folder / "vocabulary.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    owners = owners_of(spec, pq.read_table(folder / "vocabulary.parquet"))
+    owners = owners_of(spec, read_table(folder / "vocabulary.parquet"))
     distinct = _distinct(folder, len(spec.fields))
     splits = {
         name: {**{k: s[k] for k in ("rows", "positives")}, "label_rate": _rate(s)}
@@ -82,7 +81,7 @@ def _round(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _distinct(folder: Path, fields: int) -> np.ndarray:
+def _distinct(folder: DataPath, fields: int) -> np.ndarray:
     """Distinct values of each field in the training rows, rare ones too (shard by shard)."""
     found = np.zeros(fields, np.int64)
     for shard in range(counting.SHARDS):

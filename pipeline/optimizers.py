@@ -73,6 +73,4 @@ def updates_whole(optimizer: keras.optimizers.Optimizer) -> bool:
 def catch_up(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> None:
     """Bring every row up to date before the weights are read (exact Adam; else nothing to do)."""
     if isinstance(optimizer, SparseAdam) and optimizer.exact and not updates_whole(optimizer):
-        for variable in variables:
-            if len(variable.shape) == 2:
-                optimizer.catch_up(variable)
+        optimizer.catch_up_tables(variables)

@@ -6,7 +6,6 @@ import keras
 import tensorflow as tf
 
 from models.optimizers.row_sparse import RowSparse
-from models.optimizers.rows import gather_rows, write_rows
 
 
 @keras.saving.register_keras_serializable(package="ctr")
@@ -28,19 +27,20 @@ class FTRL(RowSparse, keras.optimizers.Ftrl):
             variables, ["accumulator", "linear"], initializer=[initial, "zeros"]
         )
 
+    def row_slots(self, index: int) -> list[Any]:
+        return [self._accumulators[index], self._linears[index]]
+
     def update_rows(
-        self, rows: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor, index: int, lr: tf.Tensor
-    ) -> tf.Tensor:
-        accumulator, linear = self._accumulators[index], self._linears[index]
-        before = gather_rows(accumulator, rows)
+        self, weights: tf.Tensor, slots: list[tf.Tensor], gradient: tf.Tensor, lr: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        before, linear = slots
         after = before + tf.square(gradient)
-        write_rows(accumulator, rows, after)
         rate_before, rate_after = self._inverse_rate(before, lr), self._inverse_rate(after, lr)
         shrunk = gradient + (2.0 * self.l2_shrinkage_regularization_strength) * weights
-        z = gather_rows(linear, rows) + shrunk - (rate_after - rate_before) * weights
-        write_rows(linear, rows, z)
+        z = linear + shrunk - (rate_after - rate_before) * weights
         l1 = self.l1_regularization_strength
-        return (tf.clip_by_value(z, -l1, l1) - z) / (rate_after + 2.0 * self._l2(lr))
+        new = (tf.clip_by_value(z, -l1, l1) - z) / (rate_after + 2.0 * self._l2(lr))
+        return new, [after, z]
 
     def _inverse_rate(self, accumulator: tf.Tensor, lr: tf.Tensor) -> tf.Tensor:
         if self.learning_rate_power == -0.5:

@@ -90,18 +90,23 @@ class RowSparse:
     def create_slots(self, variables: list[Any]) -> None:
         """Creates the optimizer's own variables; none by default."""
 
+    def row_slots(self, index: int) -> list[Any]:
+        """The slots of weight number `index` that `update_rows` changes; none by default."""
+        return []
+
     def update_rows(
-        self, rows: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor, index: int, lr: tf.Tensor
-    ) -> tf.Tensor:
-        """Updates the slots of weight number `index` at `rows` (U,), each named once.
+        self, weights: tf.Tensor, slots: list[tf.Tensor], gradient: tf.Tensor, lr: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """The rule, on rows taken out of the table and its slots; it writes nothing.
 
         Args:
             weights: current rows (U, ...), decayed where `weight_decay` says so.
+            slots: the same rows of `row_slots`.
             gradient: summed gradient (U, ...).
             lr: scalar learning rate of the tables.
 
         Returns:
-            the new rows (U, ...).
+            the new rows (U, ...) and the new rows of the slots.
         """
         raise TypeError(f"{type(self).__name__} does not define update_rows()")
 
@@ -118,15 +123,55 @@ class RowSparse:
             lr = tf.cast(learning_rate, variable.dtype)
             self.update_dense(tf.cast(gradient, variable.dtype), native(variable), index, lr)
             return
-        lr = tf.cast(self.table_rate(learning_rate), variable.dtype)
         slices = gradient if self._is_merged() else merge_rows(gradient)
-        rows, values = slices.indices, tf.cast(slices.values, variable.dtype)
-        weights = gather_rows(variable, rows)
+        new = self.new_rows(slices.indices, slices.values, variable, learning_rate)
+        self.write_new_rows(slices.indices, new, variable)
+
+    def new_rows(
+        self, rows: tf.Tensor, gradient: tf.Tensor, variable: Any, learning_rate: Any
+    ) -> list[tf.Tensor]:
+        """What the step makes of some rows of a table, without writing: XLA can compile it.
+
+        Args:
+            rows: (U,), each named once.
+            gradient: its rows (U, ...), summed over the batch.
+
+        Returns:
+            the new rows (U, ...) of the table and of each of its slots.
+        """
+        lr = tf.cast(self.table_rate(learning_rate), variable.dtype)
+        weights, values = gather_rows(variable, rows), tf.cast(gradient, variable.dtype)
         if self.table_l2:
             values += (2.0 * self.table_l2) * weights
         if self.weight_decay is not None and self._use_weight_decay(variable):
             weights *= 1.0 - lr * tf.cast(self.weight_decay, lr.dtype)
-        write_rows(variable, rows, self.update_rows(rows, weights, values, index, lr))
+        slots = [
+            gather_rows(slot, rows) for slot in self.row_slots(self._get_variable_index(variable))
+        ]
+        weights, slots = self.update_rows(weights, slots, values, lr)
+        return [weights, *slots]
+
+    def write_new_rows(self, rows: tf.Tensor, new: list[tf.Tensor], variable: Any) -> None:
+        """Writes what `new_rows` made to the table and its slots."""
+        self._table_keys.add(self._var_key(variable))
+        targets = [variable, *self.row_slots(self._get_variable_index(variable))]
+        for target, values in zip(targets, new, strict=True):
+            write_rows(target, rows, values)
+
+    @property
+    def steps_by_new_rows(self) -> bool:
+        """Whether `new_rows` is all that a step does to a table: no clipping, no accumulation,
+        no moving average, one replica."""
+        return not (
+            self.table_update == "whole"
+            or self.table_l2_on == "table"
+            or self.clipnorm
+            or self.global_clipnorm
+            or self.clipvalue
+            or self.gradient_accumulation_steps
+            or self.use_ema
+            or self._distribution_strategy.num_replicas_in_sync > 1
+        )
 
     def table_rate(self, learning_rate: Any) -> Any:
         """The tables' learning rate at this step, given the others'."""

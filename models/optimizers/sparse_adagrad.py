@@ -6,7 +6,6 @@ import keras
 import tensorflow as tf
 
 from models.optimizers.row_sparse import RowSparse
-from models.optimizers.rows import gather_rows, write_rows
 
 
 @keras.saving.register_keras_serializable(package="ctr")
@@ -27,13 +26,14 @@ class SparseAdagrad(RowSparse, keras.optimizers.Adagrad):
             variables, "accumulator", initializer=keras.initializers.Constant(initial)
         )
 
+    def row_slots(self, index: int) -> list[Any]:
+        return [self._accumulators[index]]
+
     def update_rows(
-        self, rows: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor, index: int, lr: tf.Tensor
-    ) -> tf.Tensor:
-        accumulator = self._accumulators[index]
-        total = gather_rows(accumulator, rows) + tf.square(gradient)
-        write_rows(accumulator, rows, total)
-        return weights - lr * gradient * tf.math.rsqrt(total)
+        self, weights: tf.Tensor, slots: list[tf.Tensor], gradient: tf.Tensor, lr: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        total = slots[0] + tf.square(gradient)
+        return weights - lr * gradient * tf.math.rsqrt(total), [total]
 
     def update_dense(self, gradient: tf.Tensor, variable: Any, index: int, lr: tf.Tensor) -> None:
         tf.raw_ops.ResourceApplyAdagrad(

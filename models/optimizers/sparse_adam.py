@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from models.optimizers.row_sparse import RowSparse
-from models.optimizers.rows import gather_rows, write_rows
+from models.optimizers.rows import gather_rows
 from models.optimizers.skipped_steps import SkippedSteps
 
 
@@ -54,20 +54,29 @@ class SparseAdam(RowSparse, keras.optimizers.Adam):
             self._last_steps = [self.add_row_variable(v, "last_step", "int32") for v in variables]
             self._skipped.build(self.add_variable)
 
+    def row_slots(self, index: int) -> list[Any]:
+        moments = [self._momentums[index], self._velocities[index]]
+        return [*moments, self._last_steps[index]] if self.exact else moments
+
     def update_rows(
-        self, rows: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor, index: int, lr: tf.Tensor
-    ) -> tf.Tensor:
-        m = gather_rows(self._momentums[index], rows)
-        v = gather_rows(self._velocities[index], rows)
-        if self.exact:
-            now = tf.cast(self.iterations, tf.int32)
-            last = self._exchange_last_steps(rows, index, now + 1)
-            weights, m, v = self._skipped.apply(weights, m, v, last, now)
+        self, weights: tf.Tensor, slots: list[tf.Tensor], gradient: tf.Tensor, lr: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        now = tf.cast(self.iterations, tf.int32)
+        weights, (m, v, *last) = self._caught_up(weights, slots, now)
         m += (1.0 - self.beta_1) * (gradient - m)
         v += (1.0 - self.beta_2) * (tf.square(gradient) - v)
-        write_rows(self._momentums[index], rows, m)
-        write_rows(self._velocities[index], rows, v)
-        return weights - self._step_size(lr) * m / (tf.sqrt(v) + self.epsilon)
+        weights -= self._step_size(lr) * m / (tf.sqrt(v) + self.epsilon)
+        return weights, [m, v, *(step + 1 for step in last)]
+
+    def _caught_up(
+        self, weights: tf.Tensor, slots: list[tf.Tensor], now: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Rows and slots as of step `now`: the steps they skipped are applied (exact variant)."""
+        if not self.exact:
+            return weights, slots
+        m, v, last = slots
+        weights, m, v = self._skipped.apply(weights, m, v, last, now)
+        return weights, [m, v, tf.fill(tf.shape(last), now)]
 
     def update_dense(self, gradient: tf.Tensor, variable: Any, index: int, lr: tf.Tensor) -> None:
         beta_1, beta_2 = (tf.cast(beta, lr.dtype) for beta in (self.beta_1, self.beta_2))
@@ -89,31 +98,32 @@ class SparseAdam(RowSparse, keras.optimizers.Adam):
         """Applies the steps that rows of a weight have skipped so far (exact variant).
 
         Args:
-            table: a weight the optimizer was built with.
+            table: a table the optimizer was built with.
             ids: int tensor of any shape, rows to bring up to date; None for all.
         """
         if not self.exact or not self.built:
             return
-        index = self._get_variable_index(table)
         if ids is None:
             rows = tf.range(table.shape[0])
         else:
             rows, _ = tf.unique(tf.cast(tf.reshape(ids, [-1]), tf.int32))
+        slots = [
+            gather_rows(slot, rows) for slot in self.row_slots(self._get_variable_index(table))
+        ]
         now = tf.cast(self.iterations, tf.int32)
-        last = self._exchange_last_steps(rows, index, now)
-        m = gather_rows(self._momentums[index], rows)
-        v = gather_rows(self._velocities[index], rows)
-        weights, m, v = self._skipped.apply(gather_rows(table, rows), m, v, last, now)
-        write_rows(self._momentums[index], rows, m)
-        write_rows(self._velocities[index], rows, v)
-        write_rows(table, rows, weights)
+        weights, slots = self._caught_up(gather_rows(table, rows), slots, now)
+        self.write_new_rows(rows, [weights, *slots], table)
+
+    def catch_up_tables(self, variables: list[Any]) -> None:
+        """`catch_up` of all rows of those variables that are tables, and of no other weight: one
+        without rows skips no step."""
+        for variable in variables:
+            if self._var_key(variable) in self._table_keys:
+                self.catch_up(variable)
 
     def finalize_variable_values(self, var_list: list[Any]) -> None:
         """Keras's hook at the end of `fit`: brings every row up to date."""
-        if self.exact:
-            for variable in var_list:
-                if self._var_key(variable) in self._table_keys:
-                    self.catch_up(variable)
+        self.catch_up_tables(var_list)
         super().finalize_variable_values(var_list)
 
     def _backend_update_step(
@@ -123,12 +133,6 @@ class SparseAdam(RowSparse, keras.optimizers.Adam):
         if self.exact:
             lr = tf.cast(self.table_rate(learning_rate), tf.float32)
             self._skipped.record(self._step_size(lr), tf.cast(self.iterations, tf.int32) + 1)
-
-    def _exchange_last_steps(self, rows: tf.Tensor, index: int, step: tf.Tensor) -> tf.Tensor:
-        """The step up to which each row stands (U,); notes `step` in its place."""
-        last = gather_rows(self._last_steps[index], rows)
-        write_rows(self._last_steps[index], rows, tf.fill(tf.shape(rows), step))
-        return last
 
     def _step_size(self, lr: tf.Tensor) -> tf.Tensor:
         step = tf.cast(self.iterations + 1, lr.dtype)

@@ -6,7 +6,6 @@ import keras
 import tensorflow as tf
 
 from models.optimizers.row_sparse import RowSparse
-from models.optimizers.rows import gather_rows, write_rows
 
 
 @keras.saving.register_keras_serializable(package="ctr")
@@ -25,15 +24,19 @@ class SparseSGD(RowSparse, keras.optimizers.SGD):
         if self.momentum:
             self.momentums = self.add_optimizer_variables(variables, "momentum")
 
+    def row_slots(self, index: int) -> list[Any]:
+        return [self.momentums[index]] if self.momentum else []
+
     def update_rows(
-        self, rows: tf.Tensor, weights: tf.Tensor, gradient: tf.Tensor, index: int, lr: tf.Tensor
-    ) -> tf.Tensor:
+        self, weights: tf.Tensor, slots: list[tf.Tensor], gradient: tf.Tensor, lr: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         step = lr * gradient
         if not self.momentum:
-            return weights - step
-        momentum = self.momentum * gather_rows(self.momentums[index], rows) - step
-        write_rows(self.momentums[index], rows, momentum)
-        return weights + (self.momentum * momentum - step if self.nesterov else momentum)
+            return weights - step, []
+        momentum = self.momentum * slots[0] - step
+        return weights + (self.momentum * momentum - step if self.nesterov else momentum), [
+            momentum
+        ]
 
     def update_dense(self, gradient: tf.Tensor, variable: Any, index: int, lr: tf.Tensor) -> None:
         if self.momentum:

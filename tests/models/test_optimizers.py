@@ -122,6 +122,19 @@ def test_catch_up_moves_a_row_before_it_is_read():
     np.testing.assert_allclose(*results, rtol=1e-6, atol=2e-6)
 
 
+def test_catching_up_tables_leaves_dense_weights_alone():
+    table, kernel = (keras.Variable(np.ones((4, 2), "float32"), name=n) for n in "tk")
+    optimizer = SparseAdam(0.1, exact=True)
+    optimizer.build([table, kernel])
+    for row in (0, 1, 2):
+        slices = tf.IndexedSlices(tf.ones((1, 2)), tf.constant([row]), tf.constant([4, 2]))
+        optimizer.apply([slices, tf.ones((4, 2))], [table, kernel])
+    before = table.numpy(), kernel.numpy()
+    optimizer.catch_up_tables([table, kernel])
+    np.testing.assert_array_equal(kernel.numpy(), before[1])
+    assert (table.numpy()[0] < before[0][0]).all()
+
+
 def test_sgd_equals_dense():
     assert_equal(SparseSGD(0.05), KERAS.SGD(0.05))
 

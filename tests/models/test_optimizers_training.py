@@ -176,6 +176,28 @@ def test_compiled_dense_part_trains_alike(expected):
         np.testing.assert_allclose(history[key], values, rtol=1e-5)
 
 
+@pytest.mark.parametrize("network", [True, False])
+@pytest.mark.parametrize("name", ["adam-exact", "ftrl"])
+def test_compiled_rows_train_alike(name, network, monkeypatch):
+    options = {"table_l2": 1e-3, "table_learning_rate": 0.02}
+    reference = fm(OPTIMIZERS[name](**options))
+    fit(reference)
+    model = fm(OPTIMIZERS[name](**options))
+    compile_dense_part(model, network=network)
+    written = []
+    write = type(model.optimizer).write_new_rows
+    monkeypatch.setattr(
+        type(model.optimizer),
+        "write_new_rows",
+        lambda *arguments: written.append(arguments[-1].path) or write(*arguments),
+    )
+    # The optimizer's own way would find the rows by itself.
+    monkeypatch.setattr("models.optimizers.row_sparse.merge_rows", None)
+    fit(model)
+    assert len(set(written)) == 2  # the embeddings and the first-order weights
+    assert_same(model.get_weights(), reference.get_weights(), 1e-5)
+
+
 @pytest.mark.parametrize("arguments", [None, {"jit_compile": True}])
 def test_compiled_dense_part_wants_a_model_compiled_without_jit(arguments):
     model = models.build("fm", FEATURES)

@@ -47,16 +47,24 @@ def register(commands: "Commands") -> None:
 
 def reproduce(arguments: argparse.Namespace) -> Any:
     """Train what is asked, then write README and plots beside the records."""
+    from pipeline.errors import PipelineError
     from pipeline.experiments import definition, records
 
     results = arguments.results or records.RESULTS
     if arguments.name == "list":
         return _list(arguments.json, results)
-    chosen = definition.selection(arguments.name, arguments.only)
+    name = arguments.name
+    also_functions = definition.FUNCTIONS.startswith(f"{name}-") and not arguments.only
+    if name == definition.FUNCTIONS:
+        chosen = []
+        if arguments.only:
+            raise PipelineError(f"--only: {name} is run whole")
+    else:
+        chosen = definition.selection(name, arguments.only)
     from pipeline import console
 
     console.start_tensorflow()
-    from pipeline.experiments import readme, session
+    from pipeline.experiments import functions, readme, session
 
     found = []
     for experiment, rows in chosen:
@@ -71,6 +79,8 @@ def reproduce(arguments: argparse.Namespace) -> Any:
             prepared=arguments.prepared,
             console=console.console(),
         )
+    if also_functions or not chosen:
+        found += functions.reproduce(results, console.console(), arguments.seeds, arguments.resume)
     written = readme.write(results)
     if not arguments.json:
         print(f"records: {results}")
@@ -94,6 +104,10 @@ def _list(as_json: bool, results: Path) -> list[dict[str, Any]]:
                 "recorded": sorted({record["row"] for record in kept}),
             }
         )
+    kept = records.load(definition.FUNCTIONS, results)
+    recorded = sorted({record["row"] for record in kept})
+    what, rows = "FM and network fitted to two functions", definition.FUNCTION_ROWS
+    found.append({"table": definition.FUNCTIONS, "what": what, "rows": rows, "recorded": recorded})
     if not as_json:
         from rich.console import Console
         from rich.table import Table

@@ -21,6 +21,8 @@ from pipeline.errors import PipelineError, nearest, unknown
 
 CONFIGS = Path(__file__).parent / "configs"
 INTERPRET = "interpret"
+FUNCTIONS = "sparse-interactions-functions"
+FUNCTION_ROWS = ["polynomial fm", "polynomial network", "nonlinear fm", "nonlinear network"]
 _TABLE = "table.yaml"
 
 
@@ -164,7 +166,7 @@ def names(configs: Path = CONFIGS) -> list[str]:
 def load(name: str, configs: Path = CONFIGS) -> Experiment:
     """A table by name; raises PipelineError with the nearest names."""
     if name not in names(configs):
-        raise unknown("table", name, [*names(configs), INTERPRET])
+        raise unknown("table", name, [*names(configs), INTERPRET, FUNCTIONS])
     return Experiment(configs / name)
 
 
@@ -188,7 +190,7 @@ def selection(
     elif name == INTERPRET:
         chosen = known
     elif not chosen:
-        raise unknown("table", name, [*known, INTERPRET])
+        raise unknown("table", name, [*known, INTERPRET, FUNCTIONS])
     found = []
     for item in chosen:
         experiment = load(item, configs)

@@ -65,6 +65,27 @@ def plot_curves(experiment: Experiment, records: Records, path: Path) -> Path | 
     return _save(figure, path)
 
 
+def plot_functions(found: dict[str, dict[str, list[tuple]]], path: Path) -> Path:
+    """Test error against parameters, one panel a function and one line a model.
+
+    Args:
+        found: by function and model the points (parameters, error, deviation, seeds).
+        path: of the PNG.
+    """
+    figure, axes = plt.subplots(
+        1, len(found), figsize=(4.5 * len(found), 3.2), squeeze=False, layout="constrained"
+    )
+    for axis, (function, by_model) in zip(axes[0], found.items(), strict=True):
+        for name, points in by_model.items():
+            parameters, errors, spreads, _ = zip(*points, strict=True)
+            axis.errorbar(parameters, errors, spreads, marker="o", capsize=3, label=name)
+        axis.set(title=function, xlabel="parameters", ylabel="mean squared error, test")
+        axis.set(xscale="log", yscale="log")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    return _save(figure, path)
+
+
 def plot_pairs(rows: list[tuple[str, dict[str, Any]]], path: Path, extra: Any = None) -> Path:
     """Heat maps of the mean pair weights, one panel a model.
 

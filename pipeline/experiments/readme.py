@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.experiments import curves, definition, figures, interpret, records, table
+from pipeline.experiments import (
+    curves,
+    definition,
+    figures,
+    functions,
+    interpret,
+    records,
+    table,
+)
 from pipeline.experiments.definition import Experiment
 from pipeline.experiments.records import Records
 from pipeline.files import write_text
 
+_PLANTED = "sparse-interactions-planted"
 BEGIN, END = "<!-- generated: tables -->", "<!-- end -->"
 README = Path(__file__).parent / "README.md"
 
@@ -57,12 +66,20 @@ def generated(results: Path) -> str:
         sections.append(f"### {experiment.name}\n\n{text}\n")
         if len(kept):
             sections.append(f"![{experiment.name}](plots/{experiment.name}.png)\n")
+    fitted = records.load(functions.NAME, results)
+    sections.append(f"### {functions.NAME}\n\n{functions.markdown(fitted)}\n")
+    if len(fitted):
+        sections.append(f"![{functions.NAME}](plots/{functions.NAME}.png)\n")
     sections.append(_interpretation(results))
     return "\n".join(sections)
 
 
 def plots(results: Path, folder: Path) -> None:
     """All plots."""
+    fitted = records.load(functions.NAME, results)
+    if len(fitted):
+        found = {name: functions.points(fitted, name) for name in functions.FUNCTIONS}
+        figures.plot_functions(found, folder / f"{functions.NAME}.png")
     for experiment, kept in _all(results):
         plot = figures.plot_curves if _is_sweep(experiment) else figures.plot_table
         plot(experiment, kept, folder / f"{experiment.name}.png")
@@ -70,7 +87,7 @@ def plots(results: Path, folder: Path) -> None:
         if rows:
             named = [(name, found[0]) for name, found in rows]
             extra = None
-            if experiment.name == "sparse-interactions":
+            if experiment.name == _PLANTED:
                 extra = ("planted", interpret.planted_strength())
             figures.plot_pairs(named, folder / f"{experiment.name}-pairs.png", extra)
 
@@ -83,7 +100,7 @@ def _interpretation(results: Path) -> str:
         if not rows:
             continue
         parts.append(f"{experiment.name}:\n")
-        if experiment.name == "sparse-interactions":
+        if experiment.name == _PLANTED:
             lines = interpret.recovery_table(rows)
         else:
             lines = interpret.strongest_table([(name, found[0]) for name, found in rows])

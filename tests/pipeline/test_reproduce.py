@@ -11,7 +11,16 @@ import models
 from models.zoo import constructor_arguments
 from pipeline.cli import main
 from pipeline.errors import PipelineError
-from pipeline.experiments import cost, definition, interpret, readme, records, runner, table
+from pipeline.experiments import (
+    cost,
+    definition,
+    functions,
+    interpret,
+    readme,
+    records,
+    runner,
+    table,
+)
 from pipeline.experiments.definition import Experiment
 from pipeline.experiments.records import Records
 from pipeline.experiments.runner import Runner
@@ -223,6 +232,28 @@ def test_planted_pairs_are_found_where_the_weights_follow_them():
     assert 0 < found["chance"] < 1
     pairs["order_2_contributions"] = (-strength).tolist()
     assert interpret.recovery({"pairs": pairs})["top"] < found["chance"]
+
+
+def test_the_functions_of_section_4_6_are_fitted_recorded_and_drawn(tmp_path, monkeypatch, capsys):
+    assert {f"{f} {m}" for f in functions.FUNCTIONS for m in functions.MODELS} == set(
+        definition.FUNCTION_ROWS
+    )
+    one = functions.fit("polynomial", "fm", 2, seed=1, epochs=60)
+    assert one["parameters"] == 1 + 4 + 4 * 2
+    assert functions.fit("polynomial", "network", 3, seed=1, epochs=1)["parameters"] == 3 * 3 + 4
+    # The variance is .57: sixty epochs are enough for the pairs to have taken up most of it.
+    assert one["test"]["mse"] < 0.2
+    monkeypatch.setattr(functions, "_EPOCHS", 1)
+    monkeypatch.setattr(
+        functions, "MODELS", {name: (build, (1,)) for name, (build, _) in functions.MODELS.items()}
+    )
+    place = ["--seeds", "1", "--results", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    assert main(["reproduce", functions.NAME, *place]) == 0
+    assert "| nonlinear | network |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert (tmp_path / "plots" / f"{functions.NAME}.png").is_file()
+    assert len(records.load(functions.NAME, tmp_path)) == 4
+    assert main(["reproduce", functions.NAME, "--only", "fm", *place]) == 2
+    assert "--only: sparse-interactions-functions is run whole" in capsys.readouterr().err
 
 
 def test_mistakes_are_named(tmp_path, capsys):

@@ -76,8 +76,8 @@ class SumCounts(beam.PTransform):
         return (
             blobs
             | "ByShard" >> beam.Map(lambda blob: (blob[0], blob))
-            | "Sum" >> beam.CombinePerKey(counting.MergeCounts())
-            | "ToBytes" >> beam.MapTuple(counting.to_blob)
+            | "Sum" >> beam.CombinePerKey(counting.merge_counts)
+            | "WithoutKey" >> beam.Values()
         )
 
 
@@ -104,7 +104,7 @@ class _Finish(beam.PTransform):
         )
 
 
-def _frequent(blob: bytes, spec: DatasetSpec) -> pa.Table:
+def _frequent(blob: bytes, spec: DatasetSpec) -> bytes:
     """The part of a shard that can be in the vocabulary: frequent enough, on one line."""
     table = counting.from_blob(blob)
     lines = pc.invert(pc.match_substring_regex(table["value"], r"[\r\n]"))
@@ -112,7 +112,7 @@ def _frequent(blob: bytes, spec: DatasetSpec) -> pa.Table:
     least = np.array([getattr(f, "min_count", None) or spec.min_count for f in spec.fields])
     enough = table["count"].to_numpy() >= least[table["field"].to_numpy()]
     table = table.filter(pc.or_(pa.array(enough), pc.equal(table["value"], "")))
-    return _best(table, spec)
+    return counting.to_blob(blob[0], _best(table, spec))
 
 
 def _best(table: pa.Table, spec: DatasetSpec) -> pa.Table:
@@ -163,8 +163,9 @@ def tokens_of(vocabulary: pa.Table, spec: DatasetSpec) -> list[str]:
 
 
 def _write_vocabulary(
-    tables: list[pa.Table], spec: DatasetSpec, folder: str, kept: str | None
+    blobs: list[bytes], spec: DatasetSpec, folder: str, kept: str | None
 ) -> np.ndarray:
+    tables = [counting.from_blob(blob) for blob in blobs]
     vocabulary = finished(tables, spec, read_table(path_of(kept)) if kept else None)
     write_table(vocabulary, Path(folder) / "vocabulary.parquet")
     text = Path(folder) / "vocabulary.txt"

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
@@ -135,27 +134,16 @@ def from_blob(blob: bytes) -> pa.Table:
     return pa.ipc.open_stream(pa.BufferReader(blob[1:])).read_all()
 
 
-class MergeCounts(beam.CombineFn):
-    """Sums tables of counts (as bytes) of one shard."""
+def merge_counts(blobs: Iterable[bytes]) -> bytes:
+    """Counts (as bytes) of one shard together.
 
-    def create_accumulator(self) -> list[pa.Table]:
-        return []
-
-    def add_input(self, accumulator: list[pa.Table], blob: bytes) -> list[pa.Table]:
-        return self._compact([*accumulator, from_blob(blob)])
-
-    def merge_accumulators(self, accumulators: Iterable[list[pa.Table]]) -> list[pa.Table]:
-        return self._compact([table for tables in accumulators for table in tables])
-
-    def extract_output(self, accumulator: list[pa.Table]) -> pa.Table:
-        return merged(accumulator)
-
-    def _compact(self, tables: list[pa.Table]) -> list[pa.Table]:
-        if len(tables) > 1 and sum(t.num_rows for t in tables[1:]) > max(
-            _COMPACT_ROWS, tables[0].num_rows
-        ):
-            return [merged(tables)]
-        return tables
+    Bytes, because Beam takes long to move a table of Arrow's.
+    """
+    blobs = list(blobs)
+    if len(blobs) == 1:
+        return blobs[0]
+    shard = blobs[0][0] if blobs else 0
+    return to_blob(shard, merged([from_blob(blob) for blob in blobs]))
 
 
 def merge_statistics(blobs: Iterable[bytes]) -> bytes:

@@ -36,7 +36,6 @@ _KEYS = ["split", "kind", "field", "key"]
 _BIN_SHIFT = np.uint32(18)
 _BINS = 1 << 14
 _EXPONENTS = 256
-_COMPACT_ROWS = 1 << 20
 
 
 def bin_edges(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -164,25 +163,9 @@ def merged(tables: list[pa.Table]) -> pa.Table:
     return grouped.select([*_KEYS, "rows_sum", "positives_sum"]).rename_columns(SCHEMA.names)
 
 
-class _Merge(beam.CombineFn):
-    """Adds tables (as bytes) up."""
-
-    def create_accumulator(self) -> list[pa.Table]:
-        return []
-
-    def add_input(self, accumulator: list[pa.Table], blob: bytes) -> list[pa.Table]:
-        return self.merge_accumulators([accumulator, [_from_bytes(blob)]])
-
-    def merge_accumulators(self, accumulators: Iterable[list[pa.Table]]) -> list[pa.Table]:
-        tables = [table for tables in accumulators for table in tables]
-        if len(tables) > 1 and sum(t.num_rows for t in tables[1:]) > max(
-            _COMPACT_ROWS, tables[0].num_rows
-        ):
-            return [merged(tables)]
-        return tables
-
-    def extract_output(self, accumulator: list[pa.Table]) -> pa.Table:
-        return merged(accumulator)
+def merge_blobs(blobs: Iterable[bytes]) -> bytes:
+    """Tables (as bytes) together. Bytes, because Beam takes long to move a table of Arrow's."""
+    return _to_bytes(merged([_from_bytes(blob) for blob in blobs]))
 
 
 class Save(beam.PTransform):
@@ -193,12 +176,13 @@ class Save(beam.PTransform):
         self._folder = folder
 
     def expand(self, blobs: beam.PCollection) -> beam.PCollection:
-        total = blobs | "Statistics" >> beam.CombineGlobally(_Merge())
+        total = blobs | "Statistics" >> beam.CombineGlobally(merge_blobs)
         return total | "Save statistics" >> beam.Map(_save, self._folder)
 
 
-def _save(table: pa.Table, folder: DataPath) -> None:
-    write_table(table.sort_by([(name, "ascending") for name in _KEYS]), folder / TABLE)
+def _save(blob: bytes, folder: DataPath) -> None:
+    order = [(name, "ascending") for name in _KEYS]
+    write_table(_from_bytes(blob).sort_by(order), folder / TABLE)
 
 
 def _to_bytes(table: pa.Table) -> bytes:

@@ -2,6 +2,7 @@
 #
 #   make demo    from nothing to an answered request, on real data
 #   make test    from nothing to a green test suite
+#   make flink-test  preparation on a Flink cluster on this machine (Java 17, and Maven or FLINK_JARS)
 #   make tables  the tables and plots of pipeline/experiments/README.md, from their records
 #   make check   formatting, lint and the direction of imports
 #
@@ -15,7 +16,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: setup demo test test-slow tables check format lock clean
+.PHONY: setup demo test test-slow flink-test tables check format lock clean
 
 setup: $(INSTALLED)
 
@@ -49,6 +50,16 @@ test: $(INSTALLED_TEST)
 
 test-slow: $(INSTALLED_TEST)
 	$(BIN)/python -m pytest -m slow
+
+# Flink, Beam's job server and what they need, from Maven Central; FLINK_JARS=/folder takes given ones.
+FLINK_JARS ?= $(abspath $(VENV)/flink-jars)
+
+$(VENV)/flink-jars: tests/flink/pom.xml | $(INSTALLED)
+	@mvn --batch-mode --quiet --file $< dependency:copy-dependencies -DoutputDirectory=$(abspath $@.part)
+	@rm -rf $@ && mv $@.part $@ && touch $@
+
+flink-test: $(INSTALLED) $(if $(filter $(abspath $(VENV))/%,$(FLINK_JARS)),$(VENV)/flink-jars)
+	CTR_FLINK_JARS=$(FLINK_JARS) $(BIN)/python -m pytest -m flink tests/flink
 
 tables: $(INSTALLED)
 	@$(BIN)/python -m pipeline.experiments.readme

@@ -13,9 +13,15 @@ from preprocessing.spec_errors import near
 
 # Options that only the runner's Java side declares, so Beam's Python parser does not know them.
 _FLINK_ONLY = ("number_of_execution_retries", "execution_retry_delay", "flink_conf_dir")
-# A worker that is lost takes its TaskManager's work along: the job starts again, by itself.
+# A TaskManager that is lost takes its part of the job along: the job starts again, by itself, after
+# so many milliseconds. Python workers are kept between the stages of a job, not started for each.
 _DEFAULTS = {
-    "FlinkRunner": {"number_of_execution_retries": "3", "execution_retry_delay": "10000"},
+    "FlinkRunner": {
+        "number_of_execution_retries": "3",
+        "execution_retry_delay": "10000",
+        "environment_cache_millis": "60000",
+    },
+    "SparkRunner": {"environment_cache_millis": "60000"},
 }
 _PLACES = {
     "FlinkRunner": ("job_endpoint", "flink_master"),

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import tensorflow as tf
 
 from preprocessing import arrow_fields, columnar, numbers
 from preprocessing.layout import Layout, Slot
@@ -104,4 +103,7 @@ class RowEncoder:
 
 def _buckets(texts: pa.Array, buckets: int) -> np.ndarray:
     names = texts.cast(pa.binary()).to_numpy(zero_copy_only=False)
+    # Imported here only: without TensorFlow a worker on a cluster starts in a third of the time.
+    import tensorflow as tf
+
     return tf.strings.to_hash_bucket_fast(tf.constant(names, tf.string), buckets).numpy()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 
 from preprocessing.errors import PrepareError
 from preprocessing.filesystem import DataPath, path_of, write_bytes
-from preprocessing.prepared import PreparedDataset
 from preprocessing.sources import Block
+
+if TYPE_CHECKING:
+    from preprocessing.prepared import PreparedDataset
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A real Flink cluster on 127.0.0.1: every part a process of its own, all stopped by process id.
 
     with Cluster(jars, folder, task_managers=2) as cluster:
-        prepare(spec, output, data, beam_options=cluster.options)
+        run(["python", "-m", "pipeline", "prepare", "criteo", *cluster.words])
 
 One JobManager, TaskManagers and Beam's job server; each TaskManager starts a Python worker process
 of its own. Ports are free ones, memory is small, logs and settings go to `folder`.
@@ -56,7 +56,9 @@ def free_ports(count: int) -> list[int]:
 
 
 class Cluster:
-    """JobManager, TaskManagers, job server and worker pool, started on entering.
+    """JobManager, TaskManagers and job server, started on entering.
+
+    `words` is what `prepare` needs on its command line.
 
     Args:
         jars: folder of the jars that pom.xml names.
@@ -79,7 +81,7 @@ class Cluster:
         self._parallelism = parallelism or task_managers
         self._rpc, self._rest, self._job, self._artifacts = free_ports(4)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.options = [
+        self.words = [
             "--runner=FlinkRunner",
             f"--job_endpoint=127.0.0.1:{self._job}",
             f"--artifact_endpoint=127.0.0.1:{self._artifacts}",
@@ -107,6 +109,12 @@ class Cluster:
     def pids(self) -> dict[str, int]:
         """Process ids by name."""
         return {name: process.pid for name, process in self._processes.items()}
+
+    def workers_seen(self) -> list[str]:
+        """TaskManagers whose Python worker has run something."""
+        logs = sorted(self._folder.glob("taskmanager-*.log"))
+        seen = "Beam Fn Data client connected"
+        return [log.stem for log in logs if seen in log.read_text(errors="replace")]
 
     def kill_task_manager(self, number: int) -> None:
         """kill -9."""

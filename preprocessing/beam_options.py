@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import socket
 from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -28,6 +29,7 @@ _PLACES = {
     "SparkRunner": ("job_endpoint", "spark_master_url"),
     "PortableRunner": ("job_endpoint",),
 }
+_CONNECT_SECONDS = 5
 _CLOUD = ("project", "region", "temp_location")
 
 
@@ -51,6 +53,25 @@ def beam_options(runner: str, given: Sequence[str]) -> tuple[str, ...]:
         if name not in names:
             options.append(f"--{name}={value}")
     return (f"--runner={runner}", *options)
+
+
+def check_reachable(options: Sequence[str]) -> None:
+    """Raises PrepareError if nothing listens where the options say that the job server is.
+
+    Beam itself would wait for minutes.
+    """
+    for word in options:
+        name, _, place = word.partition("=")
+        if name != "--job_endpoint":
+            continue
+        host, _, port = place.rpartition(":")
+        if not host or not port.isdecimal():
+            raise PrepareError(f"{word}: expected --job_endpoint=HOST:PORT")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise PrepareError(f"{word}: no job server answers there ({reason})") from error
 
 
 def _check_runner(runner: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
@@ -53,6 +54,8 @@ class Runner:
                 build(pipeline)
         except (ValueError, OSError, RuntimeError) as error:
             raise _plain(error) from error
+        except grpc.RpcError as error:
+            raise PrepareError(f"the job server is gone: {_status(error)}") from error
 
     def _pipeline(self) -> beam.Pipeline:
         if self.beam_options:
@@ -81,6 +84,13 @@ class Runner:
             stop.set()
             thread.join()
         tell(stage, total, total)
+
+
+def _status(error: grpc.RpcError) -> str:
+    """What a call's error says, in one line."""
+    if not isinstance(error, grpc.Call):
+        return str(error).splitlines()[0]
+    return f"{error.code().name}, {(error.details() or 'no details').splitlines()[0]}"
 
 
 def _plain(error: Exception) -> Exception:

@@ -140,9 +140,11 @@ def _beam_options(arguments: argparse.Namespace) -> list[str]:
         return arguments.beam
     if arguments.workers != 1:
         raise PipelineError("--workers is of the local runner; a cluster has --parallelism=N")
-    from preprocessing.beam_options import beam_options
+    from preprocessing.beam_options import beam_options, check_reachable
 
-    return [*beam_options(arguments.runner, arguments.rest), *arguments.beam]
+    options = [*beam_options(arguments.runner, arguments.rest), *arguments.beam]
+    check_reachable(options)
+    return options
 
 
 def prepare(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The shipped presets and where shared data has their files, and `prepare` run as a user runs it."""
+"""Presets, where shared data has their files, and `prepare` run as a user runs it."""
 
 from __future__ import annotations
 

@@ -1,14 +1,11 @@
 """`prepare` on a Flink cluster of several processes gives what it gives in one process."""
 
-import os
-import re
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.flink.cluster import Cluster
-from tests.flink.datasets import Prepare, data_of, in_blocks, prepare
+from tests.flink.datasets import data_of, in_blocks, prepare
 
 pytestmark = pytest.mark.flink
 _SMALL_BLOCKS = 1 << 18

@@ -48,6 +48,15 @@ def test_infer_mistakes_are_one_line(tmp_path: Path, capsys):
     assert (code, error.startswith("error: datasets infer: which file?")) == (2, True)
 
 
+def test_prepare_tells_at_once_that_no_job_server_listens(tmp_path: Path, capsys):
+    words = ["prepare", "criteo", "--output", tmp_path / "out", "--runner", "FlinkRunner"]
+    code, said, error = run(capsys, *words, "--job_endpoint=127.0.0.1:1")
+    assert (code, said) == (2, "")
+    assert error.startswith("error: --job_endpoint=127.0.0.1:1: no job server answers there")
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture(scope="module")
 def days(tmp_path_factory) -> Path:
     """A prepared log, and the same one with fewer clicks written in its manifest."""

@@ -10,6 +10,7 @@ import yaml
 import models
 from models.zoo import constructor_arguments
 from pipeline.cli import main
+from pipeline.config import load_config
 from pipeline.errors import PipelineError
 from pipeline.experiments import (
     cost,
@@ -24,6 +25,7 @@ from pipeline.experiments import (
 from pipeline.experiments.definition import Experiment
 from pipeline.experiments.records import Records
 from pipeline.experiments.runner import Runner
+from pipeline.tune import SearchSpace
 from tests.pipeline.support import MemoryPrepared
 
 BASE = {
@@ -334,3 +336,17 @@ def test_the_smallest_real_row_gives_its_committed_record(shared_data, tmp_path,
     assert found["parameters"] == known["parameters"]
     for metric in ("auc", "logloss"):
         assert found["test"][metric] == pytest.approx(known["test"][metric], abs=1e-3)
+
+
+def test_the_search_for_the_best_fits_the_models_it_names():
+    folder = definition.CONFIGS.parent / "tune"
+    space = SearchSpace.model_validate(
+        yaml.safe_load((folder / "space.yaml").read_text(encoding="utf-8"))
+    )
+    keys = {key.removeprefix("model.") for key in space.space if key.startswith("model.")}
+    text = (folder / "frappe.yaml").read_text(encoding="utf-8")
+    named = text.partition("for m in ")[2].partition(";")[0].split()
+    assert len(named) == 4
+    for name in named:
+        load_config(folder / "frappe.yaml", [f"model.name={name}"])
+        assert keys <= set(constructor_arguments(models.entry(name).cls)), name

@@ -13,15 +13,10 @@ from preprocessing.errors import PrepareError
 from preprocessing.spec_errors import near
 
 # Options that only the runner's Java side declares, so Beam's Python parser does not know them.
-_FLINK_ONLY = ("number_of_execution_retries", "execution_retry_delay", "flink_conf_dir")
-# A TaskManager that is lost takes its part of the job along: the job starts again, by itself, after
-# so many milliseconds. Python workers are kept between the stages of a job, not started for each.
+_FLINK_ONLY = ("flink_conf_dir",)
+# Python workers are kept between the stages of a job for so long, not started for each.
 _DEFAULTS = {
-    "FlinkRunner": {
-        "number_of_execution_retries": "3",
-        "execution_retry_delay": "10000",
-        "environment_cache_millis": "60000",
-    },
+    "FlinkRunner": {"environment_cache_millis": "60000"},
     "SparkRunner": {"environment_cache_millis": "60000"},
 }
 _PLACES = {

@@ -81,6 +81,7 @@ class Cluster:
         self._parallelism = parallelism or task_managers
         self._rpc, self._rest, self._job, self._artifacts = free_ports(4)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._lost: list[int] = []
         self.words = [
             "--runner=FlinkRunner",
             f"--job_endpoint=127.0.0.1:{self._job}",
@@ -110,17 +111,23 @@ class Cluster:
         """Process ids by name."""
         return {name: process.pid for name, process in self._processes.items()}
 
+    def log(self, name: str) -> list[str]:
+        """Lines that a process has written."""
+        return (self._folder / f"{name}.log").read_text(errors="replace").splitlines()
+
     def workers_seen(self) -> list[str]:
         """TaskManagers whose Python worker has run something."""
         logs = sorted(self._folder.glob("taskmanager-*.log"))
         seen = "Beam Fn Data client connected"
         return [log.stem for log in logs if seen in log.read_text(errors="replace")]
 
-    def kill_task_manager(self, number: int) -> None:
-        """kill -9."""
-        process = self._processes.pop(f"taskmanager-{number}")
+    def kill(self, name: str) -> int:
+        """kill -9 of one Java process; its process group, where its Python worker is."""
+        process = self._processes.pop(name)
         process.kill()
         process.wait()
+        self._lost.append(process.pid)
+        return process.pid
 
     def start_task_manager(self, number: int) -> None:
         """One more TaskManager, as a supervisor starts one in place of a lost one."""
@@ -153,9 +160,14 @@ class Cluster:
             try:
                 process.wait(15)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
                 process.wait()
+            self._lost.append(process.pid)
+        for group in self._lost:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
         self._processes.clear()
+        self._lost.clear()
 
     def _start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -207,6 +219,11 @@ class Cluster:
             "rest.port": self._rest,
             # One copy of each class: the job brings the jars that are on the class path already.
             "classloader.resolve-order": "parent-first",
+            # Without a strategy, a batch job ends with the first TaskManager that is lost.
+            "restart-strategy.type": "fixed-delay",
+            "restart-strategy.fixed-delay.attempts": 3,
+            "restart-strategy.fixed-delay.delay": "2 s",
+            "slot.request.timeout": 10_000,
             "heartbeat.interval": 1000,
             "heartbeat.timeout": 5000,
             "io.tmp.dirs": self._folder / "tmp",

@@ -15,17 +15,12 @@ from preprocessing.runners import Runner
 PLACE = "--job_endpoint=localhost:8099"
 
 
-def test_flink_restarts_a_lost_job_and_keeps_its_workers_unless_told_otherwise() -> None:
+def test_workers_are_kept_between_stages_unless_told_otherwise() -> None:
     found = beam_options("FlinkRunner", [PLACE, "--parallelism=2"])
-    assert found[:3] == ("--runner=FlinkRunner", PLACE, "--parallelism=2")
-    assert set(found[3:]) == {
-        "--number_of_execution_retries=3",
-        "--execution_retry_delay=10000",
-        "--environment_cache_millis=60000",
-    }
-    given = beam_options("FlinkRunner", [PLACE, "--number-of-execution-retries=0"])
-    assert "--number_of_execution_retries=0" in given
-    assert "--number_of_execution_retries=3" not in given
+    cache = "--environment_cache_millis=60000"
+    assert found == ("--runner=FlinkRunner", PLACE, "--parallelism=2", cache)
+    given = beam_options("FlinkRunner", [PLACE, "--environment-cache-millis=0"])
+    assert given == ("--runner=FlinkRunner", PLACE, "--environment_cache_millis=0")
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,16 @@ tf1 = tf.compat.v1
 
 
 class SavedModelSession:
-    """One loaded model. Feeds and fetches are by name, shapes are not checked, as in the server."""
+    """One loaded model. Feeds and fetches are by name, shapes are not checked, as in the server.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: of the SavedModel.
+        config: session options, such as the numbers of threads; TensorFlow's defaults if None.
+    """
+
+    def __init__(self, directory: Path, config: config_pb2.ConfigProto | None = None) -> None:
         self._graph = tf.Graph()
-        self._session = tf1.Session(graph=self._graph)
+        self._session = tf1.Session(graph=self._graph, config=config)
         with self._graph.as_default():
             meta_graph: meta_graph_pb2.MetaGraphDef = tf1.saved_model.loader.load(
                 self._session, ["serve"], str(directory)

@@ -28,6 +28,7 @@ import tensorflow as tf
 
 from serving.calibration import calibrate
 from serving.columns import Column
+from serving.row_parts import logits_in_parts
 
 SIGNATURES = ("serving_default", "serialized_examples", "score_candidates", "explain")
 TASKS = ("binary", "regression")
@@ -62,8 +63,7 @@ class Scorer:
 
     def score(self, raw: Columns) -> dict[str, tf.Tensor]:
         """`serving_default`: raw columns -> probability or prediction (B,), logit (B,)."""
-        logit = self.model(self._features(raw), training=False)
-        return self._answers(tf.reshape(logit, [-1]))
+        return self._answers(logits_in_parts(self.model, self._features(raw)))
 
     def explain(self, raw: Columns) -> dict[str, tf.Tensor]:
         """`explain`: `score`'s answers and the parts that the logit is made of."""

@@ -71,7 +71,9 @@ def server_flags(settings: DeploySettings) -> list[str]:
         f"--monitoring_config_file={CONFIG_FOLDER}/monitoring.config",
         "--max_num_load_retries=3",
         "--load_retry_interval_micros=5000000",
-        f"--tensorflow_intra_op_parallelism={settings.cpu}",
+        # One thread inside an op: a scoring graph's ops are small, and its row parts run beside
+        # each other (serving/row_parts.py).
+        "--tensorflow_intra_op_parallelism=1",
         f"--tensorflow_inter_op_parallelism={settings.cpu}",
     ]
 

@@ -1,8 +1,8 @@
-"""Overlap: the next item of an iterator is made in a thread while the present one is used.
+"""Overlap: the next items of an iterator are made in threads while the present one is used.
 
-Arrow's CSV reader and zlib work outside Python's global lock, so on two cores reading, encoding
-and compressing one block go on together. Order is kept; an exception comes out where the item
-would have.
+Arrow's kernels, its CSV reader and zlib work outside Python's global lock, so on two cores
+reading, encoding and compressing one block go on together. Order is kept; an exception comes out
+where the item would have.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+THREADS = 2
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def ahead(items: Iterable[T], depth: int = 1) -> Iterator[T]:
@@ -50,3 +54,15 @@ def ahead(items: Iterable[T], depth: int = 1) -> Iterator[T]:
     finally:
         stopped.set()
         thread.join()
+
+
+def side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`function` of each item, in the items' order, worked out by a few threads at a time."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

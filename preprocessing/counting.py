@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from preprocessing import arrow_fields, columnar, hashing, numbers
+from preprocessing.ahead import side_by_side
 from preprocessing.layout import Layout, Slot
 from preprocessing.schema import DatasetSpec
 
@@ -92,12 +93,12 @@ class Accumulator:
 
     def count_blobs(self) -> list[bytes]:
         """The counts as bytes, one item per shard that is not empty."""
+        filled = {index: parts for index, parts in self._counts.items() if parts}
         tables = [SCHEMA.empty_table()]
-        for index, parts in self._counts.items():
-            if parts:
-                values, counts = added(parts)
-                field = pa.array(np.full(len(values), index, np.int16))
-                tables.append(pa.table([field, values, pa.array(counts)], schema=SCHEMA))
+        totals = side_by_side(added, filled.values())
+        for index, (values, counts) in zip(filled, totals, strict=True):
+            field = pa.array(np.full(len(values), index, np.int16))
+            tables.append(pa.table([field, values, pa.array(counts)], schema=SCHEMA))
         return sharded(pa.concat_tables(tables))
 
     def number_blob(self) -> bytes:
@@ -113,11 +114,10 @@ def sharded(table: pa.Table) -> list[bytes]:
     table = table.take(pa.array(np.argsort(shard, kind="stable")))
     ends = np.cumsum(np.bincount(shard, minlength=SHARDS))
     starts = np.concatenate([[0], ends[:-1]])
-    return [
-        to_blob(s, table.slice(starts[s], ends[s] - starts[s]))
-        for s in range(SHARDS)
-        if ends[s] > starts[s]
-    ]
+    filled = np.flatnonzero(ends > starts)
+    return list(
+        side_by_side(lambda s: to_blob(int(s), table.slice(starts[s], ends[s] - starts[s])), filled)
+    )
 
 
 def to_blob(shard: int, table: pa.Table) -> bytes:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from preprocessing import columnar
+from preprocessing.ahead import side_by_side
 from preprocessing.byte_blocks import Piece, open_text, row_starts
 from preprocessing.columnar import Part, Rejected
 from preprocessing.errors import SourceError
@@ -63,7 +64,9 @@ def read_csv(
     """Delimited text; rows with the wrong number of columns are rejected."""
     names, _ = read_header(path, source)
     delimiter = source.separator
-    for start, piece in pieces:
+
+    def part(numbered: Piece) -> Part:
+        start, piece = numbered
         one = _UNIT if len(delimiter) > 1 else delimiter
         short = piece
         if len(delimiter) > 1:
@@ -71,7 +74,9 @@ def read_csv(
         table, rejected, kept = _parse(short, names, one, path, source, wanted)
         rows = len(kept) + len(rejected)
         starts = start + row_starts(piece, source.quote_character, rows)
-        yield _finish(table, wanted, source, rejected, starts[kept])
+        return _finish(table, wanted, source, rejected, starts[kept])
+
+    yield from side_by_side(part, pieces)
 
 
 def _parse(

@@ -1,11 +1,12 @@
-"""How fast `prepare` is on rows laid out like Criteo's, beside one plain polars pass.
+"""How fast `prepare` is on rows laid out like Criteo's, and one plain polars pass beside it.
 
-    python -m tests.benchmarks.prepare_criteo --rows 100000 400000 [--workers 2] [--polars]
+    python -m tests.benchmarks.prepare_criteo --rows 20000 400000 4000000 --workers 1 2 --polars
 
-Every size runs in a process of its own on generated rows (seeded; 13 numbers, 26 categories of
-which six have hundreds of thousands of values, some missing). Reported: wall and CPU seconds of
-`prepare` without imports, import seconds, peak memory, bytes written; then the fixed cost and the
-rows per second beyond it, from the smallest and largest size. Nothing here asserts a time.
+Every run is a process of its own on generated rows (seeded; 13 numbers, 26 categories of which
+six have hundreds of thousands of values, some missing). Reported: wall and CPU seconds of
+`prepare` without imports, import seconds, peak memory of the largest process, bytes written; and
+from the smallest size and each larger one the rows per second beyond the fixed cost. `--write`
+keeps the table in results/prepare_criteo.md. Nothing here asserts a time.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,12 @@ CARDINALITIES = (
 )
 # fmt: on
 _CHUNK = 50_000
+_NOTE = (
+    "Criteo-layout rows (13 numbers, 26 categories, counts below 10 infrequent), each run in a"
+    " process of its own, imports not counted in `wall_s`, `peak_mb` of the largest process."
+    " `fixed_s` and `rows_per_s`: the line through this size and the smallest one. The polars pass"
+    " only counts, looks up and writes Parquet: no splits, checks, statistics, graph or records."
+)
 
 
 def generate(path: Path, rows: int, seed: int = 0) -> None:
@@ -73,7 +80,7 @@ def spec(path: Path) -> dict[str, object]:
     }
 
 
-def run_once(path: Path, workers: int) -> dict[str, float]:
+def run_once(path: Path, workers: int) -> dict[str, Any]:
     """One preparation in this process."""
     start = time.perf_counter()
     from preprocessing.job import prepare
@@ -81,7 +88,7 @@ def run_once(path: Path, workers: int) -> dict[str, float]:
 
     imported = time.perf_counter() - start
     stages: dict[str, list[float]] = {}
-    start, cpu = time.perf_counter(), time.process_time()
+    start, cpu = time.perf_counter(), _cpu_seconds()
 
     def note(stage: str, _done: int, _total: int) -> None:
         stages.setdefault(stage, []).append(time.perf_counter() - start)
@@ -91,24 +98,36 @@ def run_once(path: Path, workers: int) -> dict[str, float]:
         found = prepare(
             DatasetSpec.parse(spec(path)), out, path.parent, workers=workers, progress=note
         )
-        wall, used = time.perf_counter() - start, time.process_time() - cpu
+        wall, used = time.perf_counter() - start, _cpu_seconds() - cpu
         written = sum(p.stat().st_size for p in out.glob("*.gz"))
     return {
         "rows": found.manifest["counters"]["rows_out"],
+        "by": f"prepare, workers={workers}",
         "wall_s": round(wall, 2),
         "cpu_s": round(used, 2),
-        "import_s": round(imported, 2),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
-        "written_mb": written >> 20,
         **{f"{name}_s": round(times[-1] - times[0], 2) for name, times in stages.items()},
+        "import_s": round(imported, 2),
+        "peak_mb": _peak_mb(),
+        "written_mb": written >> 20,
     }
 
 
-def polars_pass(path: Path) -> dict[str, float]:
+def _cpu_seconds() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+def _peak_mb() -> int:
+    """The largest resident size of this process or of a child that has ended."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(w).ru_maxrss for w in who) >> 10
+
+
+def polars_pass(path: Path) -> dict[str, Any]:
     """The physical reference: count, threshold, map and write one Parquet file with polars."""
     import polars as pl
 
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), _cpu_seconds()
     columns = list(spec(path)["source"]["columns"])  # type: ignore[index, call-overload]
     schema = {c: pl.String if c[0] == "C" else pl.Float32 for c in columns}
     frame = pl.read_csv(path, separator="\t", has_header=False, schema=schema)
@@ -122,41 +141,97 @@ def polars_pass(path: Path) -> dict[str, float]:
     )
     out = path.with_suffix(".parquet")
     numbers.hstack([frame["label"], *mapped]).write_parquet(out)
+    written = out.stat().st_size
     out.unlink()
-    return {"rows": len(frame), "wall_s": round(time.perf_counter() - start, 2)}
+    return {
+        "rows": len(frame),
+        "by": "one polars pass",
+        "wall_s": round(time.perf_counter() - start, 2),
+        "cpu_s": round(_cpu_seconds() - cpu, 2),
+        "peak_mb": _peak_mb(),
+        "written_mb": written >> 20,
+    }
+
+
+def measure(path: Path, arguments: list[str]) -> dict[str, Any]:
+    """One run in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.prepare_criteo", "--one", str(path)]
+    done = subprocess.run([*command, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def with_rates(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Adds what each way costs before the first row, and its rows per second after that."""
+    rated = []
+    for result in results:
+        first = next(r for r in results if r["by"] == result["by"])
+        fixed: float | None = None
+        rate: float | None = None
+        if result["rows"] > first["rows"]:
+            slope = (result["wall_s"] - first["wall_s"]) / (result["rows"] - first["rows"])
+            fixed, rate = first["wall_s"] - slope * first["rows"], 1 / slope
+        rated.append({**result, "fixed_s": fixed, "rows_per_s": rate})
+    return rated
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The results as a Markdown table; a value that a way does not have is left out."""
+    columns = list(dict.fromkeys(name for result in results for name in result))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for result in results:
+        cells = [result.get(name) for name in columns]
+        lines.append("| " + " | ".join(map(_shown, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
+    return value or ""
 
 
 def main() -> None:
-    """Runs all sizes and prints one JSON line each, then the summary."""
+    """Runs all sizes, the ways in turn for each, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 400_000])
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 400_000])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1])
     parser.add_argument("--polars", action="store_true")
+    parser.add_argument("--logs", type=Path, help="keep the generated logs here for the next run")
+    parser.add_argument("--write", action="store_true", help="keep the table in results/")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(run_once(options.one, options.workers)))
+    if options.one and options.polars:
+        print(json.dumps(polars_pass(options.one)))
         return
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores")
+    if options.one:
+        print(json.dumps(run_once(options.one, options.workers[0])))
+        return
+    # Not above: a run that times its own imports must not find TensorFlow imported.
+    from tests.benchmarks.measure import RESULTS, machine
+
+    where = machine()
+    ways = [["--workers", str(count)] for count in options.workers]
+    ways += [["--polars"]] if options.polars else []
     results = []
-    with tempfile.TemporaryDirectory() as folder:
-        for rows in sorted(options.rows):
-            path = Path(folder) / f"{rows}.tsv"
-            generate(path, rows)
-            command = [sys.executable, "-m", "tests.benchmarks.prepare_criteo"]
-            command += ["--one", str(path), "--workers", str(options.workers)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            results.append(json.loads(done.stdout.splitlines()[-1]))
-            print(json.dumps(results[-1]), flush=True)
-            if options.polars:
-                print("polars", json.dumps(polars_pass(path)), flush=True)
-            path.unlink()
-    first, last = results[0], results[-1]
-    if last["rows"] > first["rows"]:
-        for kind in ("wall_s", "cpu_s"):
-            slope = (last[kind] - first[kind]) / (last["rows"] - first["rows"])
-            fixed = first[kind] - slope * first["rows"]
-            print(f"{kind}: {fixed:.1f} s fixed + {1 / slope:,.0f} rows/s")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.logs or Path(scratch)
+        paths = [folder / f"{rows}.tsv" for rows in sorted(options.rows)]
+        for path in paths:
+            if not path.exists():
+                generate(path, int(path.stem))
+        for path in paths:
+            for way in ways:
+                results.append(measure(path, way))
+                print(json.dumps(results[-1]), flush=True)
+    shown = table(with_rates(results))
+    print(shown)
+    if options.write:
+        (RESULTS / "prepare_criteo.md").write_text(
+            f"# prepare_criteo\n\n{_NOTE}\n\nMachine: {where}\n\nCommand: `python -m"
+            f" tests.benchmarks.prepare_criteo {' '.join(sys.argv[1:])}`\n\n{shown}"
+        )
 
 
 if __name__ == "__main__":

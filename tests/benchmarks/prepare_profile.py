@@ -10,19 +10,20 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 
 from preprocessing import analysis, counting, sources
 from preprocessing.encoder import RowEncoder
 from preprocessing.layout import Layout
-from preprocessing.records import RecordEncoder
+from preprocessing.records import LEVEL, RecordEncoder
 from preprocessing.rows import RowReader
-from preprocessing.schema import DatasetSpec
+from preprocessing.schema import SPLITS, DatasetSpec
+from preprocessing.statistics import RowStatistics
 from tests.benchmarks.prepare_criteo import generate, spec
 
 
@@ -57,13 +58,19 @@ def main() -> None:
     encoder = RowEncoder(dataset, vocabulary, np.empty(0))
     records = RecordEncoder(encoder.num_features, Layout.of(dataset).num_positions)
     encoded = timed("look up ids and values", lambda: [encoder.encode(c.served) for c in read])
+    pairs = list(zip(encoded, read, strict=True))
+    seen = RowStatistics(dataset, vocabulary)
+    timed("count statistics", lambda: [seen.add(c.split, c.served, *e, c.label) for e, c in pairs])
     streams = timed(
         "encode records",
         lambda: [
-            records.encode(*e, c.label)[0] for e, c in zip(encoded, read, strict=True) if len(e[0])
+            made.stream(c.split == code)
+            for e, c in pairs
+            for made in [records.encode(*e, c.label)]
+            for code in range(len(SPLITS))
         ],
     )
-    packed = timed("compress (zlib level 1)", lambda: [zlib.compress(s, 1) for s in streams])
+    packed = timed("compress", lambda: [isal_zlib.compress(s, LEVEL) for s in streams])
     print(
         f"{sum(map(len, streams)) / rows:.0f} bytes/row, {sum(map(len, packed)) / rows:.0f} packed"
     )

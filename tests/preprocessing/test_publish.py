@@ -1,12 +1,14 @@
 """Publishing: whole or not at all, never a mixture, never somebody else's folder."""
 
 import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from preprocessing import publish
-from preprocessing.ahead import ahead
+from preprocessing.ahead import ahead, side_by_side
 from preprocessing.publish import staging
 
 
@@ -73,3 +75,23 @@ def test_reading_ahead_keeps_order_and_passes_errors_on() -> None:
     assert next(taken) == 1
     with pytest.raises(ValueError, match="no more"):
         next(taken)
+
+
+def test_side_by_side_keeps_order_and_takes_few_items_ahead() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(20):
+            taken.append(i)
+            yield i
+
+    def slow_if_even(i: int) -> int:
+        time.sleep(0.01 * (i % 2 == 0))
+        return 100 // (15 - i)
+
+    found = side_by_side(slow_if_even, items())
+    assert next(found) == 100 // 15
+    assert len(taken) <= 4
+    assert [next(found) for _ in range(14)] == [100 // (15 - i) for i in range(1, 15)]
+    with pytest.raises(ZeroDivisionError):
+        next(found)

@@ -3,13 +3,23 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="ctr")
 class TransformerEncoder(keras.layers.Layer):
-    """One post-norm encoder block (Vaswani et al. 2017), of Keras's own layers.
+    """One post-norm encoder block (Vaswani et al. 2017).
 
         x <- LayerNorm(x + MultiHeadAttention(x)),    x <- LayerNorm(x + W_2 ReLU(W_1 x))
+
+    The weights are those of Keras's own layers. The attention is computed with the two projections
+    of a score, and those of a message, multiplied together first (D is small here):
+
+        a_i = softmax_j(x_i A x_j + c x_j),  A = W_Q W_K^T,  c = b_Q W_K^T    for each head,
+        MultiHeadAttention(x)_i = sum_heads (sum_j a_ij x_j) (W_V W_O) + b_V W_O + b_O
+
+    since what does not depend on j cancels in the softmax. All heads are rows of one product of
+    matrices, with no transposition: half the time of the projected form.
 
     Args:
         num_heads: H; divides the width D of x.
@@ -55,15 +65,42 @@ class TransformerEncoder(keras.layers.Layer):
 
     def weights_by_head(self, vectors: Any) -> Any:
         """The attention of each head: (B, F, D) to (B, H, F, F)."""
-        _, weights = self.attention(vectors, vectors, return_attention_scores=True, training=False)
-        return weights
+        num_fields = vectors.shape[1]
+        weights = ops.reshape(self._weights(vectors), (-1, num_fields, self.num_heads, num_fields))
+        return ops.transpose(weights, (0, 2, 1, 3))
+
+    def _weights(self, vectors: Any) -> Any:
+        """a of each field and head, (B, F H, F), the heads of a field side by side."""
+        _, num_fields, dim = vectors.shape
+        query, key = self.attention.query_dense, self.attention.key_dense
+        scale = (dim // self.num_heads) ** -0.5
+        kernel = scale * ops.einsum("dhk,ehk->dhe", query.kernel, key.kernel)
+        offset = scale * ops.einsum("hk,ehk->he", query.bias, key.kernel)
+        # b_K cancels too, but an optimizer wants its gradient, which is 0.
+        offset = offset + 0.0 * ops.sum(key.bias)
+        rows = _affine(ops.reshape(vectors, (-1, dim)), kernel, offset)
+        rows = ops.reshape(rows, (-1, num_fields * self.num_heads, dim))
+        return ops.softmax(ops.matmul(rows, ops.swapaxes(vectors, 1, 2)), axis=-1)
+
+    def _attended(self, vectors: Any, training: bool | None) -> Any:
+        """MultiHeadAttention(x), (B F, D)."""
+        weights = self.drop(self._weights(vectors), training=training)
+        gathered = ops.reshape(
+            ops.matmul(weights, vectors), (-1, self.num_heads * vectors.shape[2])
+        )
+        value, output = self.attention.value_dense, self.attention.output_dense
+        kernel = ops.einsum("dhk,hko->hdo", value.kernel, output.kernel)
+        offset = ops.einsum("hk,hko->o", value.bias, output.kernel) + output.bias
+        return _affine(gathered, kernel, offset)
 
     def call(self, vectors: Any, training: bool | None = None) -> Any:
         """Maps (B, F, D) to (B, F, D)."""
-        attended = self.attention(vectors, vectors, training=training)
-        vectors = self.norms[0](vectors + self.drop(attended, training=training))
-        fed = self.output_step(self.hidden(vectors))
-        return self.norms[1](vectors + self.drop(fed, training=training))
+        _, num_fields, dim = vectors.shape
+        rows = ops.reshape(vectors, (-1, dim))
+        attended = self.drop(self._attended(vectors, training), training=training)
+        rows = self.norms[0](rows + attended)
+        fed = self.drop(self.output_step(self.hidden(rows)), training=training)
+        return ops.reshape(self.norms[1](rows + fed), (-1, num_fields, dim))
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -72,3 +109,9 @@ class TransformerEncoder(keras.layers.Layer):
             "feedforward_dim": self.feedforward_dim,
             "dropout": self.dropout,
         }
+
+
+def _affine(rows: Any, kernel: Any, offset: Any) -> Any:
+    """x W + b of rows (N, D), the axes of W beyond the rows' own and those of b flattened."""
+    kernel = ops.reshape(kernel, (rows.shape[-1], -1))
+    return ops.matmul(rows, kernel) + ops.reshape(offset, (-1,))

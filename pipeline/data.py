@@ -16,6 +16,9 @@ from pipeline.errors import PipelineError
 if TYPE_CHECKING:
     from preprocessing.prepared import PreparedDataset
 
+# An epoch's files are dealt to the workers; with fewer a worker, shares would be too unequal.
+FILES_A_WORKER = 8
+
 
 class TrainingData:
     """The training split as an endless dataset of batches.
@@ -67,6 +70,42 @@ class TrainingData:
             if self._columns is not None
             else self._from_disk(epoch, step, epochs)
         )
+        return self._finished(dataset)
+
+    def by_file(self, workers: int, replicas: int) -> bool:
+        """Whether workers read files of their own: from disk, and enough of them."""
+        if workers < 2 or self.in_memory or self.batch_size % replicas:
+            return False
+        files = self.prepared.manifest["splits"]["train"]["files"]
+        return self.drop_remainder and len(files) >= FILES_A_WORKER * workers
+
+    def share(
+        self, first_step: int, epochs: int, worker: tuple[int, int], batch_size: int
+    ) -> tf.data.Dataset:
+        """What one worker (i, n) reads of `dataset(first_step, epochs)`, by file.
+
+        Its batches are of `batch_size` rows, those of one replica. In each epoch the files, in an
+        order of that epoch, are dealt to the workers; each gives as many rows as the others, so
+        one with more rows leaves some out, and one with fewer begins again. The next epoch's deal
+        is another.
+        """
+        per_step = self.batch_size // worker[1]
+        epoch, step = divmod(first_step, self.steps_per_epoch)
+        parts = [
+            self.prepared.dataset(
+                "train",
+                batch_size,
+                shuffle=self.shuffle,
+                seed=self.seed + number,
+                part=worker,
+                rows=self.steps_per_epoch * per_step,
+            )
+            for number in range(epoch, epochs)
+        ]
+        dataset = _chained(parts, step * (per_step // batch_size))
+        return self._finished(dataset)
+
+    def _finished(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         if self.signed_labels:
             dataset = dataset.map(_signed, num_parallel_calls=2, deterministic=True)
         return dataset.prefetch(8)
@@ -104,10 +143,15 @@ class TrainingData:
             )
             for number in range(epoch, epochs)
         ]
-        dataset = parts[0].skip(step) if step else parts[0]
-        for part in parts[1:]:
-            dataset = dataset.concatenate(part)
-        return dataset
+        return _chained(parts, step)
+
+
+def _chained(epochs: list[tf.data.Dataset], skipped: int) -> tf.data.Dataset:
+    """Epochs one after the other, without the first batches."""
+    dataset = epochs[0].skip(skipped) if skipped else epochs[0]
+    for epoch in epochs[1:]:
+        dataset = dataset.concatenate(epoch)
+    return dataset
 
 
 def fits_in_memory(prepared: "PreparedDataset", split: str, data: DataConfig) -> bool:

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from pipeline.config import StrategyConfig
+from pipeline.data import TrainingData
 from pipeline.errors import PipelineError
 
 
@@ -66,16 +67,38 @@ class Strategy:
         with self.scope():
             yield
 
-    def distribute(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """The dataset with the sharding that keeps every global batch what one worker would see."""
+    def batches(
+        self, data: TrainingData, first_step: int, epochs: int
+    ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+        """Batches of `data` from `first_step` to the end of epoch `epochs`, over the replicas.
+
+        From disk, and with enough files, each worker reads files of its own (FILE in TensorFlow's
+        words). Otherwise each reads everything and takes its part of every global batch (DATA),
+        which is then the batch that one worker would see.
+        """
         if self._strategy is None:
-            return dataset
+            return data.dataset(first_step, epochs)
+        if data.by_file(self._workers, self.replicas):
+            return self._strategy.distribute_datasets_from_function(
+                lambda context: data.share(
+                    first_step,
+                    epochs,
+                    (context.input_pipeline_id, context.num_input_pipelines),
+                    context.get_per_replica_batch_size(data.batch_size),
+                )
+            )
         options = tf.data.Options()
-        # DATA: each global batch is cut into one part per worker. FILE would deal out files.
         options.experimental_distribute.auto_shard_policy = (
             tf.data.experimental.AutoShardPolicy.DATA
         )
-        return dataset.with_options(options)
+        return data.dataset(first_step, epochs).with_options(options)
+
+    @property
+    def _workers(self) -> int:
+        if not isinstance(self._strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return 1
+        tasks = self._strategy.cluster_resolver.cluster_spec().as_dict()
+        return len(tasks.get("chief", ())) + len(tasks.get("worker", ()))
 
 
 def _logical_devices(count: int) -> list[str]:

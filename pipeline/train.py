@@ -269,10 +269,10 @@ class _Fit:
                 self._fit(calls, epoch, self.epochs, steps)
 
     def _fit(self, calls: list[Any], epoch: int, epochs: int, steps: int) -> None:
-        dataset = self.data.dataset(self.position.step, epochs)
+        batches = self.trainer.strategy.batches(self.data, self.position.step, epochs)
         with self.trainer.strategy.fitting(self.model):
             self.model.fit(
-                self.trainer.strategy.distribute(dataset),
+                batches,
                 initial_epoch=epoch,
                 epochs=epochs,
                 steps_per_epoch=steps,

@@ -94,17 +94,24 @@ class PreparedDataset:
         drop_remainder: bool = False,
         buffer_rows: int = 1 << 18,
         groups: bool = False,
+        part: tuple[int, int] | None = None,
+        rows: int | None = None,
     ) -> tf.data.Dataset:
         """Batches ({"ids" (B, P), "values" (B, P)}, label (B,)[, weight (B,)]), read from disk.
 
         Shuffling takes files in a new order each epoch, interleaves them and mixes `buffer_rows`
         rows; records are batched before they are parsed. With `groups` the group key (bytes) is in
         the inputs under "group".
+
+        `part` (i, n) is what the i-th of n workers reads: every n-th file of the epoch's order. It
+        gives exactly `rows` rows, if given, and starts again where the files hold fewer.
         """
         files = self._files(split)
         data = tf.data.Dataset.from_tensor_slices(files)
         if shuffle:
             data = data.shuffle(len(files), seed=seed, reshuffle_each_iteration=True)
+        if part:
+            data = data.shard(part[1], part[0])
         many = shuffle and len(files) > 1
         parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True} if many else {}
         data = data.interleave(
@@ -113,8 +120,10 @@ class PreparedDataset:
             **parallel,
         )
         if shuffle:
-            rows = min(buffer_rows, self.rows(split))
-            data = data.shuffle(rows, seed=seed, reshuffle_each_iteration=True)
+            buffer = min(buffer_rows, self.rows(split))
+            data = data.shuffle(buffer, seed=seed, reshuffle_each_iteration=True)
+        if rows is not None:
+            data = data.repeat().take(rows)
         if repeat:
             data = data.repeat()
         data = data.batch(batch_size, drop_remainder=drop_remainder)

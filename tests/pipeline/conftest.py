@@ -83,3 +83,27 @@ def inside(published, monkeypatch) -> Published:
     """The same, as working directory."""
     monkeypatch.chdir(published.folder)
     return published
+
+
+@pytest.fixture(scope="session")
+def many_files(tmp_path_factory):
+    """A prepared dataset of some 40 files a split, in which every row has an id of its own."""
+    from preprocessing.job import prepare
+    from preprocessing.schema import DatasetSpec
+
+    folder = tmp_path_factory.mktemp("many-files")
+    rng = np.random.default_rng(1)
+    users, items = rng.integers(0, 12, 2400), rng.integers(0, 9, 2400)
+    taste = 3.0 * rng.normal(size=(12, 9))
+    clicked = rng.random(2400) < 1 / (1 + np.exp(-taste[users, items]))
+    rows = zip(clicked.astype(int), range(2400), users, items, strict=True)
+    log = "clicked,row,user,item\n" + "".join(f"{c},r{r:04d},{u},{i}\n" for c, r, u, i in rows)
+    (folder / "log.csv").write_text(log)
+    spec = {
+        "name": "many-files",
+        "source": {"format": "csv", "files": ["log.csv"], "block_bytes": 900},
+        "label": {"column": "clicked"},
+        "fields": [{"name": name, "kind": "categorical"} for name in ("row", "user", "item")],
+        "split": {"kind": "ratio", "seed": 7},
+    }
+    return prepare(DatasetSpec.parse(spec), folder / "prepared", folder)

@@ -50,7 +50,11 @@ class MemoryPrepared:
                 for f in range(len(SIZES))
             ],
             "splits": {
-                name: {"rows": len(part["label"]), "positives": int(part["label"].sum())}
+                name: {
+                    "rows": len(part["label"]),
+                    "positives": int(part["label"].sum()),
+                    "files": [name],
+                }
                 for name, part in self._splits.items()
             },
             "content_hash": hashlib.sha256(ids.tobytes() + label.tobytes()).hexdigest(),

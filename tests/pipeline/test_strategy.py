@@ -71,16 +71,15 @@ def test_two_logical_devices(tmp_path, one_worker):
         assert found == pytest.approx(wanted, abs=1e-5)
 
 
-def test_two_workers(tmp_path, one_worker):
-    tables, expected = one_worker
+def two_workers(output, *arguments):
+    """Two processes that train together."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
     workers = [
         start(
-            tmp_path / "run",
+            output,
             "--strategy",
             "multi_worker",
-            "--tables",
-            tables,
+            *arguments,
             TF_CONFIG=json.dumps(
                 {
                     "cluster": {"worker": addresses},
@@ -91,5 +90,21 @@ def test_two_workers(tmp_path, one_worker):
         for index in range(2)
     ]
     finish(*workers)
+
+
+def test_two_workers(tmp_path, one_worker):
+    tables, expected = one_worker
+    two_workers(tmp_path / "run", "--tables", tables)
     for found, wanted in zip(losses(tmp_path / "run"), expected, strict=True):
         assert found == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_workers_that_read_files_of_their_own(tmp_path, many_files):
+    """Other batches than one worker's, the same learning."""
+    start_alone = start(tmp_path / "one", "--prepared", str(many_files.path))
+    finish(start_alone)
+    two_workers(tmp_path / "two", "--prepared", str(many_files.path))
+    (*_, (_, alone, _)), (*_, (_, together, auc)) = (losses(tmp_path / n) for n in ("one", "two"))
+    assert together == pytest.approx(alone, abs=0.03)
+    assert auc > 0.7

@@ -1,7 +1,7 @@
 """Trains the tiny run in a process of its own; the tests kill it or compare its weights.
 
 python -m tests.pipeline.train_worker OUTPUT [--resume] [--kill-at STEP] [--model NAME] [--disk]
-    [--strategy NAME] [--tables dense|sparse] [--dropout RATE] [--rows N]
+    [--strategy NAME] [--tables dense|sparse] [--dropout RATE] [--rows N] [--prepared FOLDER]
 """
 
 import argparse
@@ -36,9 +36,11 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.3)
     parser.add_argument("--strategy", default="none")
     parser.add_argument("--tables", default="auto")
+    parser.add_argument("--prepared", type=Path, help="a prepared dataset, read from disk")
     arguments = parser.parse_args()
 
     from pipeline.train import Trainer
+    from preprocessing.prepared import PreparedDataset
     from tests.pipeline.support import MemoryPrepared, run_config
 
     config = run_config(
@@ -46,7 +48,7 @@ def main() -> None:
         model={"name": arguments.model, "dropout": arguments.dropout},
         optimizer={"tables": arguments.tables},
         strategy={"name": arguments.strategy, "devices": 2},
-        data={"in_memory": not arguments.disk},
+        data={"in_memory": not (arguments.disk or arguments.prepared)},
         training={
             "epochs": 3,
             "warmup_steps": 13,
@@ -55,9 +57,10 @@ def main() -> None:
         },
     )
     extra = [KillAt(arguments.kill_at)] if arguments.kill_at else []
-    Trainer(config, MemoryPrepared(rows=arguments.rows)).train(
-        resume=arguments.resume, extra_callbacks=extra
-    )
+    prepared = MemoryPrepared(rows=arguments.rows)
+    if arguments.prepared:
+        prepared = PreparedDataset.load(arguments.prepared)
+    Trainer(config, prepared).train(resume=arguments.resume, extra_callbacks=extra)
 
 
 if __name__ == "__main__":

@@ -107,11 +107,10 @@ class _Finish(beam.PTransform):
 def _frequent(blob: bytes, spec: DatasetSpec) -> bytes:
     """The part of a shard that can be in the vocabulary: frequent enough, on one line."""
     table = counting.from_blob(blob)
-    lines = pc.invert(pc.match_substring_regex(table["value"], r"[\r\n]"))
-    table = table.filter(lines)
     least = np.array([getattr(f, "min_count", None) or spec.min_count for f in spec.fields])
     enough = table["count"].to_numpy() >= least[table["field"].to_numpy()]
     table = table.filter(pc.or_(pa.array(enough), pc.equal(table["value"], "")))
+    table = table.filter(pc.invert(pc.match_substring_regex(table["value"], r"[\r\n]")))
     return counting.to_blob(blob[0], _best(table, spec))
 
 

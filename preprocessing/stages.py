@@ -36,7 +36,7 @@ from preprocessing.statistics import RowStatistics
 SAMPLE_ROWS = 64
 SAMPLE_BLOCKS = 16
 _EXAMPLES = 3
-_MOST_VALUES = 1 << 21
+_MOST_VALUES = 1 << 22
 Numbered = tuple[int, Block]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from fractions import Fraction
 from typing import Any
@@ -36,7 +37,10 @@ def summarise(spec: DatasetSpec, folder: DataPath) -> dict[str, Any]:
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     table = read_table(folder / statistics.TABLE)
     tokens = (folder / "vocabulary.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    owners = owners_of(spec, read_table(folder / "vocabulary.parquet"))
+    vocabulary = read_table(folder / "vocabulary.parquet")
+    parts = _by_field(table, owners_of(spec, vocabulary), len(spec.fields))
+    empty = vocabulary.filter(pc.equal(vocabulary["value"], ""))
+    none = dict(zip(empty["field"].to_pylist(), empty["id"].to_pylist(), strict=True))
     distinct = _distinct(folder, len(spec.fields))
     splits = {
         name: {**{k: s[k] for k in ("rows", "positives")}, "label_rate": _rate(s)}
@@ -54,8 +58,8 @@ def summarise(spec: DatasetSpec, folder: DataPath) -> dict[str, Any]:
         for code, split in enumerate(SPLITS):
             rows = splits[split]["rows"]
             if rows:
-                part = table.filter(pc.equal(table["split"], code))
-                own["splits"][split] = _field(slot, part, rows, owners, tokens)
+                part = parts[code][slot.index]
+                own["splits"][split] = _field(slot, part, rows, none.get(slot.index), tokens)
         fields.append(own)
     return {"format_version": FORMAT_VERSION, "splits": splits, "fields": fields}
 
@@ -92,17 +96,29 @@ def _distinct(folder: DataPath, fields: int) -> np.ndarray:
     return found
 
 
+def _by_field(table: pa.Table, owners: np.ndarray, fields: int) -> list[list[pa.Table]]:
+    """The counts of each split and field, those of a field's ids among them."""
+    split, kind, field, key = (table[c].to_numpy() for c in ("split", "kind", "field", "key"))
+    ids = kind == statistics.IDS
+    place = split.astype(np.int64) * fields + field
+    place[ids] = split[ids].astype(np.int64) * fields + owners[key[ids]]
+    order = np.argsort(place, kind="stable")
+    table = table.take(pa.array(order))
+    edges = np.searchsorted(place[order], np.arange(len(SPLITS) * fields + 1))
+    parts = [table.slice(a, b - a) for a, b in itertools.pairwise(edges)]
+    return [parts[code * fields :][:fields] for code in range(len(SPLITS))]
+
+
 def _field(
-    slot: Slot, table: pa.Table, rows: int, owners: np.ndarray, tokens: list[str]
+    slot: Slot, own: pa.Table, rows: int, none: int | None, tokens: list[str]
 ) -> dict[str, Any]:
-    own = table.filter(pc.equal(table["field"], slot.index))
+    """One field in one split; `none` is the id of its missing token, if it has one."""
     gone = own.filter(pc.equal(own["kind"], statistics.MISSING))
     missing = pc.sum(gone["rows"]).as_py() or 0
     found: dict[str, Any] = {"rows": rows}
     if not slot.numeric:
-        ids = table.filter(pc.equal(table["kind"], statistics.IDS))
-        ids = ids.filter(pa.array(owners[ids["key"].to_numpy()] == slot.index))
-        found |= _categories(slot, ids, missing, tokens)
+        ids = own.filter(pc.equal(own["kind"], statistics.IDS))
+        found |= _categories(slot, ids, missing, none, tokens)
         missing = found["missing"]
     found |= {"missing": missing, "missing_share": _round(missing / rows)}
     if slot.field.kind == "numeric":
@@ -110,11 +126,12 @@ def _field(
     return found
 
 
-def _categories(slot: Slot, ids: pa.Table, missing: int, tokens: list[str]) -> dict[str, Any]:
+def _categories(
+    slot: Slot, ids: pa.Table, missing: int, none_id: int | None, tokens: list[str]
+) -> dict[str, Any]:
     keys, counts, positives = (ids[c].to_numpy() for c in ("key", "rows", "positives"))
     name = slot.field.name
-    named = [tokens[key] for key in keys]
-    none = np.array([token == f"{name}=" for token in named], bool)
+    none = keys == (-1 if none_id is None else none_id)
     rare = keys == slot.index
     infrequent = int(counts[rare].sum())
     if none.any():
@@ -132,7 +149,7 @@ def _categories(slot: Slot, ids: pa.Table, missing: int, tokens: list[str]) -> d
         "infrequent_share": _round(infrequent / total) if total else 0.0,
         "top": [
             {
-                "value": named[i][len(name) + (named[i][len(name)] == "=") :],
+                "value": _value_of(tokens[keys[i]], name),
                 "rows": int(counts[i]),
                 "share": _round(counts[i] / total),
                 "positives": int(positives[i]),
@@ -141,6 +158,11 @@ def _categories(slot: Slot, ids: pa.Table, missing: int, tokens: list[str]) -> d
             for i in shown[:_TOP]
         ],
     }
+
+
+def _value_of(token: str, name: str) -> str:
+    """The value in a token `name=value`, or what follows the name (`#bucket`, `~quantile`)."""
+    return token[len(name) :].removeprefix("=")
 
 
 def _numbers(own: pa.Table) -> dict[str, Any]:

@@ -133,15 +133,16 @@ class GraphFM(CTRModel):
         vectors = self.embedding(inputs)
         pooled = []
         for layer, aggregation in enumerate(self.aggregations):
-            vectors = aggregation(vectors, *self._graph(layer, vectors), training=training)
+            graph = self._graph(layer, vectors, training)
+            vectors = aggregation(vectors, *graph, training=training)
             pooled.append(ops.mean(vectors, axis=1))
         return ops.cast(self.projection(ops.concatenate(pooled, axis=-1)), "float32")
 
-    def _graph(self, layer: int, vectors: Any) -> tuple[Any, ...]:
+    def _graph(self, layer: int, vectors: Any, training: bool | None = None) -> tuple[Any, ...]:
         """What a layer's aggregation takes beside the vectors: p, and which edges are kept."""
         if not self.select:
             return ()
-        edges, kept = self.selections[layer](vectors)
+        edges, kept = self.selections[layer](vectors, training=training)
         return (edges,) if self.authors_program else (edges, kept)
 
     def explain(self, inputs: dict[str, Any]) -> dict[str, Any]:

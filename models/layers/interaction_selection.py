@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 # Rows of the matrix product that takes several hidden units at once: enough to be fast on few
@@ -17,9 +18,12 @@ class InteractionSelection(keras.layers.Layer):
         p_ij = sigmoid(W_2 ReLU(W_1 (e_i * e_j) + b_1) + b_2)
 
     Field i keeps exactly `neighbours` fields j, those of largest p_ij, itself among the
-    candidates; of equal ones the lower index first (reading 30). Each hidden unit is a product of
-    matrices, (E diag(w)) E^T, so nothing of size F^2 D is built; with many fields the units are
-    taken a few at a time, so that the forward pass holds a few (B, F, F) tensors, not T.
+    candidates; of equal ones the lower index first (reading 30). Nothing of size F^2 D is built. In
+    training each hidden unit is a product of matrices, (E diag(w)) E^T; with many fields the units
+    are taken a few at a time, so that the forward pass holds a few (B, F, F) tensors, not T.
+    Outside of training p_ij = p_ji is computed once, and one distance between i and j after the
+    other, so that what is read again is still in the processor's cache; the gradient of all those
+    slices would cost more than that saves.
 
     Args:
         neighbours: m, how many fields each field keeps.
@@ -60,12 +64,16 @@ class InteractionSelection(keras.layers.Layer):
         self.score_bias = self.add_weight(name="score_bias", shape=(1,), initializer="zeros")
         self.built = True
 
-    def edges(self, vectors: Any) -> Any:
+    def edges(self, vectors: Any, training: bool | None = None) -> Any:
         """The weights p_ij of all interactions: (B, F, D) to (B, F, F)."""
+        scores = self._scores_by_unit if training else self._scores_by_distance
+        return ops.sigmoid(scores(vectors) + self.score_bias[0])
+
+    def _scores_by_unit(self, vectors: Any) -> Any:
         fields, dim = vectors.shape[1:]
         transposed = ops.swapaxes(vectors, 1, 2)
         together = max(1, _ROWS // fields)
-        score = self.score_bias[0]
+        score = 0.0
         for start in range(0, self.units, together):
             stop = min(start + together, self.units)
             kernel = ops.expand_dims(ops.transpose(self.hidden_kernel[:, start:stop]), 1)
@@ -75,11 +83,27 @@ class InteractionSelection(keras.layers.Layer):
             products = ops.reshape(ops.matmul(rows, transposed), (-1, stop - start, fields, fields))
             hidden = ops.relu(products + ops.reshape(self.hidden_bias[start:stop], (-1, 1, 1)))
             score = score + ops.einsum("btij,t->bij", hidden, self.score_kernel[start:stop, 0])
-        return ops.sigmoid(score)
+        return score
 
-    def call(self, vectors: Any) -> tuple[Any, Any]:
+    def _scores_by_distance(self, vectors: Any) -> Any:
+        fields, dim = vectors.shape[1:]
+        # Fields first: a slice of them is then a view. Counted in a circle, two fields are at most
+        # half of F apart.
+        around = ops.transpose(vectors, (1, 0, 2))
+        around = ops.concatenate([around, around], axis=0)
+        scores = []
+        for distance in range(fields // 2 + 1):
+            products = around[:fields] * around[distance : distance + fields]
+            hidden = ops.matmul(ops.reshape(products, (-1, dim)), self.hidden_kernel)
+            hidden = ops.relu(hidden + self.hidden_bias)
+            scores.append(ops.matmul(hidden, self.score_kernel))
+        scores = ops.reshape(ops.concatenate(scores, axis=0), (len(scores) * fields, -1))
+        pairs = ops.take(scores, _places_by_distance(fields).ravel(), axis=0)
+        return ops.transpose(ops.reshape(pairs, (fields, fields, -1)), (2, 0, 1))
+
+    def call(self, vectors: Any, training: bool | None = None) -> tuple[Any, Any]:
         """Maps (B, F, D) to p (B, F, F), 0 where not kept, and which are kept, bool (B, F, F)."""
-        edges = self.edges(vectors)
+        edges = self.edges(vectors, training)
         kept = largest(edges, self.neighbours, self.keep_ties)
         return edges * ops.cast(kept, edges.dtype), kept
 
@@ -90,6 +114,16 @@ class InteractionSelection(keras.layers.Layer):
             "units": self.units,
             "keep_ties": self.keep_ties,
         }
+
+
+def _places_by_distance(fields: int) -> np.ndarray:
+    """Where the pair of two fields lies among distance * F + first field, int (F, F)."""
+    first, second = np.indices((fields, fields))
+    forth, back = (second - first) % fields, (first - second) % fields
+    # Half around the circle there are two ways: the one from the lower field.
+    forwards = (forth < back) | ((forth == back) & (first <= second))
+    places = np.where(forwards, forth * fields + first, back * fields + second)
+    return places.astype("int32")
 
 
 def largest(scores: Any, count: int, keep_ties: bool = False) -> Any:
@@ -105,11 +139,16 @@ def largest(scores: Any, count: int, keep_ties: bool = False) -> Any:
     """
     if count == scores.shape[-1]:
         return ops.ones_like(scores, dtype="bool")
-    threshold = ops.top_k(scores, count)[0][..., -1:]
+    best = ops.top_k(scores, count, sorted=False)[0]
+    threshold = ops.min(best, axis=-1, keepdims=True)
     if keep_ties:
         return ops.greater_equal(scores, threshold)
     above = ops.greater(scores, threshold)
     ties = ops.equal(scores, threshold)
-    places = count - ops.sum(ops.cast(above, "int32"), axis=-1, keepdims=True)
-    turn = ops.cumsum(ops.cast(ties, "int32"), axis=-1)
+    places = count - ops.sum(ops.cast(above, "float32"), axis=-1, keepdims=True)
+    # A product with a triangle of ones counts the ties so far: cumsum is four times slower.
+    size = scores.shape[-1]
+    flat = ops.reshape(ops.cast(ties, "float32"), (-1, size))
+    turn = ops.matmul(flat, np.triu(np.ones((size, size), "float32")))
+    turn = ops.reshape(turn, (-1, *scores.shape[1:]))
     return ops.logical_or(above, ops.logical_and(ties, ops.less_equal(turn, places)))

@@ -7,7 +7,11 @@ import tensorflow as tf
 import models
 from models.graphfm import neighbourhoods
 from models.layers.interaction_aggregation import InteractionAggregation
-from models.layers.interaction_selection import InteractionSelection, largest
+from models.layers.interaction_selection import (
+    InteractionSelection,
+    _places_by_distance,
+    largest,
+)
 from models.layers.program_aggregation import ProgramAggregation
 from tests.models.test_dahofm import softmax, toy_vectors
 from tests.models.test_fm import pooled_twin
@@ -113,9 +117,24 @@ def test_selection_equals_its_twin(neighbours, tmp_path):
         np.testing.assert_array_equal(kept[row], expected_kept)
         np.testing.assert_allclose(edges[row], expected_edges, atol=1e-5)
     full = np.asarray(layer.edges(vectors))
-    np.testing.assert_allclose(full, full.transpose(0, 2, 1), atol=1e-6)
+    np.testing.assert_array_equal(full, full.transpose(0, 2, 1))
+    np.testing.assert_allclose(layer.edges(vectors, training=True), full, atol=1e-6)
     check_layer(InteractionSelection(neighbours, units=5), (vectors,), (3, 4, 4), tmp_path)
-    assert_gradient_matches_differences(lambda v: tf.reduce_sum(layer.edges(v) ** 2), vectors)
+    for training in (True, False):
+        assert_gradient_matches_differences(
+            lambda v, training=training: tf.reduce_sum(layer.edges(v, training) ** 2), vectors
+        )
+
+
+@pytest.mark.parametrize("fields", [1, 2, 5, 6])
+def test_every_pair_of_fields_is_met_once(fields):
+    places = _places_by_distance(fields)
+    np.testing.assert_array_equal(places, places.T)
+    for first in range(fields):
+        for second in range(fields):
+            distance, start = divmod(int(places[first, second]), fields)
+            assert distance <= fields // 2
+            assert {start, (start + distance) % fields} == {first, second}
 
 
 def test_selection_of_many_fields_takes_the_units_in_parts():
@@ -123,7 +142,7 @@ def test_selection_of_many_fields_takes_the_units_in_parts():
     layer = InteractionSelection(7, units=6)
     layer.build(vectors.shape)
     randomize(layer, scale=1.0)
-    edges, kept = layer(vectors)
+    edges, kept = layer(vectors, training=True)
     expected_edges, _ = selection_twin(vectors[0], layer)
     np.testing.assert_allclose(edges[0], expected_edges, atol=1e-5)
     np.testing.assert_array_equal(np.asarray(kept).sum(-1), np.full((1, 60), 7))

@@ -7,9 +7,9 @@ from keras import ops
 
 from models.base import CTRModel
 from models.features import Features
-from models.layers.attention_pooling import AttentionPooling
 from models.layers.feature_embedding import FeatureEmbedding
 from models.layers.first_order import FirstOrder
+from models.layers.pair_attention_pooling import PairAttentionPooling
 from models.layers.pairs import pairs_to_matrix, pairwise_products, present_pairs
 from models.zoo import register
 
@@ -52,7 +52,7 @@ class AFM(CTRModel):
         self.attention_l2 = attention_l2
         self.first_order = FirstOrder(self.features)
         self.embedding = FeatureEmbedding(self.features, embedding_dim, dtype=self.dtype_policy)
-        self.pooling = AttentionPooling(
+        self.pooling = PairAttentionPooling(
             attention_dim, dropout, attention_l2, dtype=self.dtype_policy
         )
         self.projection = keras.layers.Dense(
@@ -64,9 +64,8 @@ class AFM(CTRModel):
         )
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        interactions = pairwise_products(self.embedding(inputs))
         present = present_pairs(self.present(inputs))
-        pooled = self.pooling(interactions, present=present, training=training)
+        pooled = self.pooling(self.embedding(inputs), present, training=training)
         return self.first_order(inputs) + ops.cast(self.projection(pooled), "float32")
 
     def explain(self, inputs: dict[str, Any]) -> dict[str, Any]:

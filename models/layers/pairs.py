@@ -16,14 +16,19 @@ def pair_indices(num_fields: int) -> tuple[np.ndarray, np.ndarray]:
     return rows, columns
 
 
+def check_pairs(num_fields: int) -> None:
+    """Raises ValueError where there is no pair of fields."""
+    if num_fields < 2:
+        raise ValueError(f"pairs need at least two fields, got {num_fields}")
+
+
 def pairwise_products(vectors: Any) -> Any:
     """The element-wise products v_i * v_j of all pairs: (B, F, D) to (B, R, D).
 
     Raises:
         ValueError: a single field.
     """
-    if vectors.shape[1] < 2:
-        raise ValueError(f"pairs need at least two fields, got {vectors.shape[1]}")
+    check_pairs(vectors.shape[1])
     if isinstance(vectors, keras.KerasTensor):  # building a model: no values, no gradient
         return _products(vectors)
     return _products_with_gradient(ops.convert_to_tensor(vectors))
@@ -62,8 +67,13 @@ def _pairwise_gradient(vectors: Any, upstream: Any) -> Any:
 
 
 def present_pairs(present: Any) -> Any:
-    """Pairs whose two fields both carry a feature: bool (B, F) to bool (B, R)."""
+    """Pairs whose two fields both carry a feature: bool (B, F) to bool (B, R).
+
+    Raises:
+        ValueError: a single field.
+    """
     num_fields = present.shape[1]
+    check_pairs(num_fields)
     return ops.concatenate(
         [
             ops.logical_and(present[:, i : i + 1], present[:, i + 1 :])

@@ -9,14 +9,15 @@ import keras
 from models.layers import pairs
 from models.layers.attention_pooling import AttentionPooling
 from models.layers.feature_embedding import FeatureEmbedding, pool_positions
+from models.layers.pair_attention_pooling import PairAttentionPooling
 
 
 @contextmanager
 def plain_embeddings() -> Iterator[None]:
     """While active, models are built and traced as one would write them in plain Keras.
 
-    Lookups go through `keras.layers.Embedding`, and pair products and attention scores have the
-    gradient that automatic differentiation gives them, not ours.
+    Lookups go through `keras.layers.Embedding`; pair products, attention scores and their pooling
+    are written out, with the gradient that automatic differentiation gives them.
     """
     build, call = FeatureEmbedding.build, FeatureEmbedding.call
 
@@ -34,6 +35,11 @@ def plain_embeddings() -> Iterator[None]:
     def plain_scores(self: AttentionPooling, interactions: Any) -> Any:
         return self.score(self.hidden(interactions))
 
+    def plain_pooling(self: PairAttentionPooling, vectors: Any, present: Any, **call: Any) -> Any:
+        return AttentionPooling.call(self, pairs._products(vectors), present=present, **call)
+
+    pooling = PairAttentionPooling.call
+    PairAttentionPooling.call = plain_pooling
     scores, products = AttentionPooling._scores, pairs._products_with_gradient
     FeatureEmbedding.build, FeatureEmbedding.call = plain_build, plain_call
     AttentionPooling._scores, pairs._products_with_gradient = plain_scores, pairs._products
@@ -42,3 +48,4 @@ def plain_embeddings() -> Iterator[None]:
     finally:
         FeatureEmbedding.build, FeatureEmbedding.call = build, call
         AttentionPooling._scores, pairs._products_with_gradient = scores, products
+        PairAttentionPooling.call = pooling

@@ -166,14 +166,37 @@ def test_two_devices_train_as_one(request):
     assert done.stdout.strip().endswith("equal"), done.stderr[-2000:]
 
 
-def test_compiled_dense_part_trains_alike(expected):
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_compiled_dense_part_trains_alike(expected, parts):
     model = fm(SparseAdagrad(0.1), steps_per_execution=2, metrics=["mse"])
-    compile_dense_part(model)
+    compile_dense_part(model, parts=parts)
     history = fit(model).history
     assert_same(model.get_weights(), expected, 1e-5)
     reference = fit(fm(SparseAdagrad(0.1), metrics=["mse"])).history
     for key, values in reference.items():
         np.testing.assert_allclose(history[key], values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_more_parts_than_the_batch_fills_train_alike(rows):
+    """4 parts of 1 or 5 examples: the last ones are left without any."""
+    x, y = data(rows)
+    trained = []
+    for parts in (None, 4):
+        model = fm(SparseAdagrad(0.1, table_l2=1e-3), metrics=["mse"])
+        if parts:
+            compile_dense_part(model, parts=parts)
+        weight = np.linspace(0.5, 2.0, rows)
+        history = model.fit(x, y, sample_weight=weight, batch_size=rows, epochs=3, verbose=0)
+        trained.append([*model.get_weights(), *history.history.values()])
+    assert_same(*trained, 1e-5)
+
+
+def test_parts_are_refused_where_the_loss_is_no_mean():
+    model = models.build("fm", FEATURES, embedding_dim=4)
+    model.compile(SparseAdagrad(0.1), keras.losses.BinaryCrossentropy(reduction="sum"))
+    with pytest.raises(ValueError, match="mean over the batch"):
+        compile_dense_part(model, parts=2)
 
 
 @pytest.mark.parametrize("network", [True, False])

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from models.layers.pair_scores import pair_scores, sum_of_pairs
 from models.layers.pairs import pair_indices, pairwise_products
 from models.layers.relu_scores import relu_scores
 
@@ -39,3 +40,28 @@ def test_relu_scores_have_the_gradient_of_their_definition():
         results.append([scores, *tape.gradient(scores, arguments, upstream)])
     for got, want in zip(*results, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_scores_and_sums_of_pairs_have_the_gradient_of_their_definition():
+    shapes = ((3, 5, 4), (4, 6), (6,), (6, 1))
+    arguments = [tf.random.normal(shape, seed=i) for i, shape in enumerate(shapes)]
+    rows, columns = pair_indices(5)
+
+    def ours(v, *attention):
+        scores = pair_scores(v, *attention)
+        return tf.transpose(scores), sum_of_pairs(v, tf.tanh(scores))
+
+    def plain(v, kernel, bias, direction):
+        pairs = tf.gather(v, rows, axis=1) * tf.gather(v, columns, axis=1)
+        scores = tf.squeeze(tf.nn.relu(pairs @ kernel + bias) @ direction, -1)
+        return scores, tf.reduce_sum(tf.tanh(scores)[..., None] * pairs, axis=1)
+
+    upstream = [tf.random.normal((3, 10), seed=8), tf.random.normal((3, 4), seed=9)]
+    results = []
+    for function in (ours, plain):
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            outputs = function(*arguments)
+        results.append([*outputs, *tape.gradient(outputs, arguments, upstream)])
+    for got, want in zip(*results, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)

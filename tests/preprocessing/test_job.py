@@ -14,6 +14,7 @@ from preprocessing.analysis import tokens_of
 from preprocessing.errors import PrepareError
 from preprocessing.job import append, prepare
 from preprocessing.prepared import PreparedDataset
+from preprocessing.schema import DatasetSpec
 
 from .conftest import FIELDS, rows, spec_of, write_csv
 
@@ -70,25 +71,58 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(
     assert [p.name for p in tmp_path.iterdir()] == ["clicks.csv"]
 
 
+def assert_same(found: PreparedDataset, wanted: PreparedDataset) -> None:
+    """The same content, and the same statistics of it."""
+    assert found.manifest["content_hash"] == wanted.manifest["content_hash"]
+    for name in ("stats.json", "schema.pbtxt"):
+        assert (found.path / name).read_text() == (wanted.path / name).read_text()
+
+
 def test_blocks_do_not_change_the_content(log_folder: Path, tmp_path: Path) -> None:
-    # A hash split, because the place of a row is where its block is; the content is not.
-    split = {"kind": "hash", "key": ["user", "ts"]}
-    few = {"split": split, "fields": FEW}
-    one = prepare(spec_of(**few), tmp_path / "one", log_folder)
+    one = prepare(spec_of(fields=FEW), tmp_path / "one", log_folder)
     source = {"format": "csv", "files": ["clicks.csv"], "block_bytes": 20_000}
-    many = prepare(spec_of(source=source, **few), tmp_path / "many", log_folder)
+    many = prepare(spec_of(source=source, fields=FEW), tmp_path / "many", log_folder)
     assert len(many.manifest["splits"]["train"]["files"]) > 3
     assert many.tokens() == one.tokens()
-    for split_name, facts in one.manifest["splits"].items():
-        assert many.manifest["splits"][split_name]["digest"] == facts["digest"]
+    assert_same(many, one)
+
+
+SPLITS: dict[str, dict[str, Any]] = {
+    "ratio": {"split": {"kind": "ratio", "seed": 3}},
+    "hash of the row": {"split": {"kind": "hash"}},
+    "hash of a key": {"split": {"kind": "hash", "key": ["user"]}},
+    "order": {"split": {"kind": "order"}},
+    "order, rest at random": {"split": {"kind": "order", "rest": "random"}},
+    "column": {"split": {"kind": "column", "column": "ts", "validation_from": 88e7 + 800}},
+    "files": {"split": {"kind": "files", "train": ["clicks.csv"], "test": ["late.csv"]}},
+    "negatives": {
+        "label": {"constant": 1},
+        "negatives": {"per_positive": 2, "column": "title", "key": ["user"]},
+        "fields": [
+            {"name": "user", "kind": "categorical"},
+            {"name": "title", "kind": "categorical"},
+            {"name": "price", "kind": "numeric", "transform": "z_score"},
+        ],
+    },
+}
 
 
 @pytest.mark.slow
-def test_processes_do_not_change_the_content(log_folder: Path, tmp_path: Path) -> None:
-    source = {"format": "csv", "files": ["clicks.csv"], "block_bytes": 20_000}
-    one = prepare(spec_of(source=source), tmp_path / "one", log_folder)
-    two = prepare(spec_of(source=source), tmp_path / "two", log_folder, workers=2)
-    assert two.manifest["content_hash"] == one.manifest["content_hash"]
+@pytest.mark.parametrize("kind", list(SPLITS))
+def test_neither_processes_nor_blocks_change_the_content(tmp_path: Path, kind: str) -> None:
+    log = [{k.replace("ad ", ""): v for k, v in row.items()} for row in rows(1500)]
+    write_csv(tmp_path / "clicks.csv", log)
+    write_csv(tmp_path / "late.csv", log[:200])
+    fields = [f if f["name"] != "title" else {**f, "column": "title"} for f in FIELDS]
+    found = {}
+    for workers, block_bytes in ((1, 1 << 25), (1, 7_000), (2, 20_000), (2, 50_000)):
+        source = {"format": "csv", "files": ["clicks.csv"], "block_bytes": block_bytes}
+        spec = spec_of(**{"source": source, "fields": fields, **SPLITS[kind]})
+        out = tmp_path / f"{workers}-{block_bytes}"
+        found[out.name] = prepare(spec, out, tmp_path, workers=workers)
+    first, *others = found.values()
+    for other in others:
+        assert_same(other, first)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +140,7 @@ def test_append_equals_a_full_run(days: tuple[Path, PreparedDataset], tmp_path: 
     source = {"format": "csv", "files": ["day1.csv", "day2.csv"]}
     full = prepare(spec_of(source=source, fields=FEW), tmp_path / "full", folder)
     grown = append(["day2.csv"], tmp_path / "grown", folder, base=first.path)
-    assert grown.manifest["content_hash"] == full.manifest["content_hash"]
+    assert_same(grown, full)
     assert [len(s["files"]) for s in grown.manifest["spans"]] == [1, 1]
     with pytest.raises(PrepareError, match="no file that the dataset does not have"):
         append(["day2.csv"], tmp_path / "more", folder, base=grown.path)
@@ -146,8 +180,9 @@ def test_negatives_are_new_to_their_user_and_seeded(tmp_path: Path) -> None:
     for row in negatives:
         by_hour.setdefault(row["hour"], set()).add(row["item"])
     assert all(len(items) == 2 for items in by_hour.values())
-    again = prepare(spec, tmp_path / "again", tmp_path)
-    assert again.manifest["content_hash"] == found.manifest["content_hash"]
+    document = spec.resolved()
+    document["source"]["block_bytes"] = 500
+    assert_same(prepare(DatasetSpec.parse(document), tmp_path / "again", tmp_path), found)
 
 
 def test_order_split_takes_the_first_rows(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import queue
 import shutil
@@ -12,6 +13,7 @@ import threading
 import urllib.request
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,36 +22,69 @@ from preprocessing.filesystem import cache_folder
 from preprocessing.presets import movielens_100k
 from preprocessing.spec_errors import near
 
-_GROUPLENS = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
+_GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 _RECBOLE = "recbole==1.2.1"
 _PIP_SECONDS = 120
+# Presets that differ in what they do with the same files.
+_SAME_FILES = {"movielens-1m-ids": "movielens-1m"}
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A publisher's zip file: its MD5 as the publisher states it, and what is taken out of it."""
+
+    name: str
+    md5: str
+    folder: str
+    files: tuple[str, ...]
+
+
+_ARCHIVES = {
+    "movielens-1m": Archive(
+        "ml-1m.zip",
+        "c4d9eecfca2ab87c1945afe126590906",
+        "ml-1m/",
+        ("ratings.dat", "users.dat", "movies.dat", "README"),
+    ),
+    "movielens-tag": Archive(
+        "ml-10m.zip",
+        "ce571fd55effeba0271552578f2648bd",
+        "ml-10M100K/",
+        ("tags.dat", "README.html"),
+    ),
+}
 
 
 def fetchable() -> list[str]:
     """Datasets that `fetch` knows."""
-    return sorted(_RECIPES)
+    return sorted({"movielens-100k", *_ARCHIVES, *_SAME_FILES})
 
 
 def fetch(
     name: str,
     folder: Path | None = None,
     timeout: float = 5.0,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Path:
     """The folder with a dataset's files, downloaded unless it is there already.
 
     `timeout` (seconds) is how long the publisher may be silent. `say` is told what happens.
     Raises SourceError if the dataset is unknown, or no source answers with the right content.
     """
-    if name not in _RECIPES:
-        raise SourceError(f"nothing to fetch for '{name}'{near(name, _RECIPES)}; use --data")
+    if name not in fetchable():
+        raise SourceError(f"nothing to fetch for '{name}'{near(name, fetchable())}; use --data")
+    name = _SAME_FILES.get(name, name)
     home = (folder or cache_folder()) / name
     if home.is_dir():
         say(f"{name} is in {home}")
         return home
     home.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home.parent, prefix=f".{name}-") as scratch:
-        found = _RECIPES[name](Path(scratch), timeout, say)
+        if name in _ARCHIVES:
+            found = _whole_archive(name, _ARCHIVES[name], Path(scratch), timeout, say)
+        else:
+            found = _movielens_100k(Path(scratch), timeout, say)
         try:
             found.rename(home)
         except OSError:
@@ -58,7 +93,23 @@ def fetch(
     return home
 
 
-def _movielens_100k(scratch: Path, timeout: float, say: Callable[[str], None]) -> Path:
+def _whole_archive(name: str, archive: Archive, scratch: Path, timeout: float, say: Say) -> Path:
+    try:
+        path = _download(archive.name, scratch, timeout, say)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "md5").hexdigest()
+        if digest != archive.md5:
+            raise SourceError(f"its MD5 is {digest}, not {archive.md5}")
+        return _unzip(path, archive.folder, archive.files, scratch / "own")
+    except (OSError, SourceError, zipfile.BadZipFile) as error:
+        raise SourceError(
+            f"{name} could not be fetched ({_GROUPLENS}/{archive.name}:"
+            f" {str(error).splitlines()[0]}); unzip {archive.name} yourself and give its folder"
+            " with --data"
+        ) from None
+
+
+def _movielens_100k(scratch: Path, timeout: float, say: Say) -> Path:
     problems = []
     for source in (_from_grouplens, _from_recbole):
         try:
@@ -76,11 +127,16 @@ def _movielens_100k(scratch: Path, timeout: float, say: Callable[[str], None]) -
     )
 
 
-def _from_grouplens(scratch: Path, timeout: float, say: Callable[[str], None]) -> Path:
-    say(f"asking {_GROUPLENS}")
-    archive = scratch / "ml-100k.zip"
-    with _open(_GROUPLENS, timeout) as answer, archive.open("wb") as file:
+def _download(name: str, scratch: Path, timeout: float, say: Say) -> Path:
+    url = f"{_GROUPLENS}/{name}"
+    say(f"asking {url}")
+    with _open(url, timeout) as answer, (scratch / name).open("wb") as file:
         shutil.copyfileobj(answer, file)
+    return scratch / name
+
+
+def _from_grouplens(scratch: Path, timeout: float, say: Say) -> Path:
+    archive = _download("ml-100k.zip", scratch, timeout, say)
     return _unzip(archive, "ml-100k/", ("u.data", "u.user", "u.item", "README"), scratch / "own")
 
 
@@ -104,7 +160,7 @@ def _open(url: str, timeout: float) -> BinaryIO:
     return answer
 
 
-def _from_recbole(scratch: Path, timeout: float, say: Callable[[str], None]) -> Path:
+def _from_recbole(scratch: Path, timeout: float, say: Say) -> Path:
     say(f"taking the copy inside the wheel {_RECBOLE} (unzipped, not installed)")
     pip = _pip()
     quiet = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
@@ -137,8 +193,3 @@ def _unzip(archive: Path, prefix: str, names: tuple[str, ...], target: Path) -> 
                 raise SourceError(f"{archive.name} holds no {prefix}{name}") from None
             (target / name).write_bytes(content)
     return target
-
-
-_RECIPES: dict[str, Callable[[Path, float, Callable[[str], None]], Path]] = {
-    "movielens-100k": _movielens_100k,
-}

@@ -20,6 +20,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 JARS = "CTR_FLINK_JARS"
@@ -66,6 +67,8 @@ class Cluster:
         task_managers: TaskManager processes.
         slots: task slots of each.
         parallelism: of the jobs (default: one for each TaskManager).
+        one_core_each: whether TaskManager i and its Python worker run on core i only (Linux), as
+            on machines of their own.
     """
 
     def __init__(
@@ -75,10 +78,12 @@ class Cluster:
         task_managers: int = 2,
         slots: int = 1,
         parallelism: int | None = None,
+        one_core_each: bool = False,
     ) -> None:
         self._jars, self._folder = jars, folder
         self._count, self._slots = task_managers, slots
         self._parallelism = parallelism or task_managers
+        self._one_core_each = one_core_each
         self._rpc, self._rest, self._job, self._artifacts = free_ports(4)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._lost: list[int] = []
@@ -138,17 +143,18 @@ class Cluster:
             "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
             *("--configDir", str(self._folder), "-D", "taskmanager.cpu.cores=1", *arguments),
             heap="512m",
+            core=number if self._one_core_each else None,
         )
 
-    def rest(self, path: str) -> dict[str, object]:
+    def rest(self, path: str) -> dict[str, Any]:
         """An answer of the JobManager's REST API."""
         with urllib.request.urlopen(f"http://{self.master}{path}", timeout=10) as answer:
             return json.load(answer)
 
-    def running_jobs(self) -> list[str]:
-        """Ids of the jobs that run now."""
-        jobs = self.rest("/jobs")["jobs"]
-        return [job["id"] for job in jobs if job["status"] == "RUNNING"]  # type: ignore[attr-defined]
+    def job_seconds(self) -> list[float]:
+        """How long each job ran that was submitted, in order."""
+        jobs = sorted(self.rest("/jobs/overview")["jobs"], key=lambda job: job["start-time"])
+        return [job["duration"] / 1000 for job in jobs]
 
     def stop(self) -> None:
         """Ends every process that was started, the last one first."""
@@ -229,12 +235,15 @@ class Cluster:
             "io.tmp.dirs": self._folder / "tmp",
         }
 
-    def _java(self, name: str, main: str, *arguments: str, heap: str) -> None:
+    def _java(
+        self, name: str, main: str, *arguments: str, heap: str, core: int | None = None
+    ) -> None:
         java = Path(os.environ["JAVA_HOME"], "bin", "java") if "JAVA_HOME" in os.environ else "java"
         logs = ["-Dorg.slf4j.simpleLogger.showDateTime=true"]
         # Parallel collection keeps a thread per core busy for nothing in heaps this small.
         flags = [f"-Xmx{heap}", "-XX:+UseSerialGC", *logs, *_OPENS]
-        self._run(name, [str(java), *flags, "-cp", f"{self._jars}/*", main, *arguments])
+        pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
+        self._run(name, [*pinned, str(java), *flags, "-cp", f"{self._jars}/*", main, *arguments])
 
     def _run(self, name: str, command: Sequence[str]) -> None:
         # TaskManagers hand it on to the Python workers, which must find the project.
@@ -252,7 +261,7 @@ class Cluster:
 
     def _registered(self) -> int:
         try:
-            return int(self.rest("/overview")["slots-total"])  # type: ignore[call-overload]
+            return int(self.rest("/overview")["slots-total"])
         except OSError:
             return 0
 

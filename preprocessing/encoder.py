@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from preprocessing import arrow_fields, columnar, numbers
 from preprocessing.layout import Layout, Slot
 from preprocessing.schema import DatasetSpec
+from preprocessing.text_index import TextIndex
 
 
 class RowEncoder:
@@ -27,11 +27,11 @@ class RowEncoder:
         owner = vocabulary["field"].to_numpy()
         values = vocabulary["value"].combine_chunks()
         ids = vocabulary["id"].to_numpy()
-        self._values: list[pa.Array] = []
+        self._places: list[TextIndex] = []
         self._ids: list[np.ndarray] = []
         for slot in self._layout.slots:
             rows = np.flatnonzero(owner == slot.index)
-            self._values.append(values.take(pa.array(rows)))
+            self._places.append(TextIndex(values.take(pa.array(rows))))
             self._ids.append(ids[rows].astype(np.int32))
 
     @property
@@ -70,7 +70,7 @@ class RowEncoder:
     def _found(self, slot: Slot, texts: pa.Array) -> np.ndarray:
         if not len(self._ids[slot.index]):
             return np.full(len(texts), slot.index, np.int32)
-        at = pc.fill_null(pc.index_in(texts, self._values[slot.index]), -1).to_numpy()
+        at = self._places[slot.index].find(texts)
         return np.where(at >= 0, self._ids[slot.index][at], np.int32(slot.index))
 
     def _many(self, slot: Slot, batch: pa.RecordBatch, ids: np.ndarray, values: np.ndarray) -> None:

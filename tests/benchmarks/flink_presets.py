@@ -1,13 +1,16 @@
 """Every preset with data, prepared on a Flink cluster on this machine and in one process.
 
-    CTR_FLINK_JARS=.venv/flink-jars python -m tests.benchmarks.flink_presets
+    CTR_FLINK_JARS=.venv/flink-jars python -m tests.benchmarks.flink_presets [PRESET ...]
 
 A JobManager and two TaskManagers, parallelism 2; logs are cut into blocks of 1 MiB so that there is
-work for both. Writes `results/flink_presets.md`; ends with 1 if any content differs.
+work for both. Writes `results/flink_presets.md` (with the rows it has of presets not named); ends
+with 1 if any content differs.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import sys
 import tempfile
@@ -15,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocessing.prepared import PreparedDataset
-from tests.benchmarks.measure import machine, write_results
+from tests.benchmarks.measure import RESULTS, machine, write_results
 from tests.flink.cluster import JARS, Cluster
 from tests.flink.datasets import PRESETS, data_of, in_blocks, prepare
 
@@ -43,21 +46,26 @@ def measure(preset: str, cluster: Cluster, scratch: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures all presets; one line of progress each."""
+    """Measures the presets; one line of progress each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("presets", nargs="*", default=list(PRESETS))
+    chosen = parser.parse_args().presets
     where = machine()
-    rows = []
+    earlier = RESULTS / "flink_presets.jsonl"
+    lines = earlier.read_text().splitlines() if earlier.exists() else []
+    rows = [row for row in map(json.loads, lines) if row["preset"] not in chosen]
     with (
         tempfile.TemporaryDirectory() as folder,
         Cluster(Path(os.environ[JARS]).absolute(), Path(folder) / "cluster") as cluster,
     ):
-        for preset in PRESETS:
+        for preset in chosen:
             scratch = Path(folder) / preset
             scratch.mkdir()
             rows.append(measure(preset, cluster, scratch))
             print(rows[-1], flush=True)
     write_results(
         "flink_presets",
-        rows,
+        sorted(rows, key=lambda row: row["preset"]),
         command="CTR_FLINK_JARS=.venv/flink-jars python -m tests.benchmarks.flink_presets",
         note="Each preset whose data is at hand, prepared by `python -m pipeline prepare` in one"
         " process and on Flink 1.19 (a JobManager, two TaskManagers of one slot, parallelism 2,"

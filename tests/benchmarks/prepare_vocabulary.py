@@ -70,11 +70,11 @@ def run_once(count: int) -> dict[str, Any]:
     before = peak_bytes()
     vocabulary = timed("finish", lambda: analysis.finished(tables, spec(), None))
     found["finish bytes"] = round((peak_bytes() - before) / count)
-    tokens = timed("list tokens", lambda: analysis.tokens_of(vocabulary, spec()))
+    timed("list tokens", lambda: analysis.tokens_of(vocabulary, spec()))
     found["token bytes"] = round((peak_bytes() - before) / count)
-    del tokens
     encoder = timed("load", lambda: RowEncoder(spec(), vocabulary, np.empty(0)))
-    held = vocabulary.nbytes + sum(a.nbytes for a in (*encoder._values, *encoder._ids))
+    parts = [*encoder._ids, *(part for p in encoder._places for part in vars(p).values())]
+    held = vocabulary.nbytes + sum(getattr(part, "nbytes", 0) for part in parts)
     found["worker bytes"] = round(held / count)
     batch = pa.RecordBatch.from_pydict({"user": values.take(pa.array(mixed[:PIECE_ROWS] % count))})
     encoder.encode(batch)

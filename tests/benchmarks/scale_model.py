@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from preprocessing.counting import SHARDS
-from tests.benchmarks.prepare_vocabulary import PIECE_ROWS
 from tests.benchmarks.measure import RESULTS
+from tests.benchmarks.prepare_vocabulary import PIECE_ROWS
 
 WORKERS = (1, 4, 16, 64, 256, 1024)
 
@@ -185,8 +185,8 @@ def page() -> str:
         " all values; what a worker has met is summed there before it is sent, over all blocks of"
         " a bundle until 2 M values are held; sums need no order. The shards bound how many workers"
         " merge at once.",
-        "- **Finishing** is on one machine, but gets only what is left: each shard drops values below"
-        " `min_count` and beyond `top_k` first. In memory it is the largest single need.",
+        "- **Finishing** is on one machine, but gets only what is left: each shard drops values"
+        " below `min_count` and beyond `top_k` first. In memory it is the largest single need.",
         "- **Shuffle bytes** are those of different values and counts, compressed, never of rows:"
         " rows are read twice instead, once for each pass, and written where they were read.",
         "- **A field of 100 M values** belongs in `hash_buckets`: it is then not counted, merged,"

@@ -91,7 +91,7 @@ class Prepare:
             text=True,
         )
 
-    def end(self, timeout: float = 600) -> Done:
+    def end(self, timeout: float = 1800) -> Done:
         """Waits for the command; kills it if it takes longer than `timeout` seconds."""
         try:
             output, errors = self.process.communicate(timeout=timeout)

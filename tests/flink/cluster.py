@@ -40,8 +40,8 @@ _MEMORY = {
 # The job server sends its whole class path with each job, most of a small job's time. The cluster
 # has all jars already, so these parts, which the job server does not use, stay away from it.
 _NOT_SENT = (
-    *("flink-rpc-akka-loader", "flink-shaded-zookeeper", "grpc-", "proto-google", "google-cloud"),
-    *("conscrypt", "opencensus", "opentelemetry", "async-profiler", "gcsio", "gax"),
+    *("flink-rpc-akka-loader", "flink-shaded-zookeeper", "grpc-netty-shaded", "grpc-xds"),
+    *("conscrypt", "async-profiler"),
 )
 # What Flink's own scripts open for Java 17.
 _OPENS = [

@@ -103,6 +103,8 @@ class Cluster:
         ]
 
     def __enter__(self) -> Cluster:
+        # A caller that is told to end leaves its `with` block too, and so nothing running.
+        self._handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             self._start()
         except BaseException:
@@ -164,6 +166,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Ends every process that was started, the last one first."""
+        signal.signal(signal.SIGTERM, self._handler)
         for process in reversed(self._processes.values()):
             # A TaskManager's Python workers are in its group.
             with contextlib.suppress(ProcessLookupError):

@@ -88,7 +88,7 @@ def test_blocks_do_not_change_the_content(log_folder: Path, tmp_path: Path) -> N
 
 
 SPLITS: dict[str, dict[str, Any]] = {
-    "ratio": {"split": {"kind": "ratio", "seed": 3}},
+    "ratio, every kind of field": {"split": {"kind": "ratio", "seed": 3}, "fields": FIELDS},
     "hash of the row": {"split": {"kind": "hash"}},
     "hash of a key": {"split": {"kind": "hash", "key": ["user"]}},
     "order": {"split": {"kind": "order"}},
@@ -97,10 +97,10 @@ SPLITS: dict[str, dict[str, Any]] = {
     "files": {"split": {"kind": "files", "train": ["clicks.csv"], "test": ["late.csv"]}},
     "negatives": {
         "label": {"constant": 1},
-        "negatives": {"per_positive": 2, "column": "title", "key": ["user"]},
+        "negatives": {"per_positive": 2, "column": "brand", "key": ["user"]},
         "fields": [
             {"name": "user", "kind": "categorical"},
-            {"name": "title", "kind": "categorical"},
+            {"name": "brand", "kind": "categorical"},
             {"name": "price", "kind": "numeric", "transform": "z_score"},
         ],
     },
@@ -110,14 +110,13 @@ SPLITS: dict[str, dict[str, Any]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", list(SPLITS))
 def test_neither_processes_nor_blocks_change_the_content(tmp_path: Path, kind: str) -> None:
-    log = [{k.replace("ad ", ""): v for k, v in row.items()} for row in rows(1500)]
+    log = rows(1500)
     write_csv(tmp_path / "clicks.csv", log)
     write_csv(tmp_path / "late.csv", log[:200])
-    fields = [f if f["name"] != "title" else {**f, "column": "title"} for f in FIELDS]
     found = {}
-    for workers, block_bytes in ((1, 1 << 25), (1, 7_000), (2, 20_000), (2, 50_000)):
+    for workers, block_bytes in ((1, 1 << 25), (1, 7_000), (2, 20_000)):
         source = {"format": "csv", "files": ["clicks.csv"], "block_bytes": block_bytes}
-        spec = spec_of(**{"source": source, "fields": fields, **SPLITS[kind]})
+        spec = spec_of(**{"source": source, "fields": FEW, **SPLITS[kind]})
         out = tmp_path / f"{workers}-{block_bytes}"
         found[out.name] = prepare(spec, out, tmp_path, workers=workers)
     first, *others = found.values()

@@ -3,7 +3,8 @@
 Updating by row costs what the batch's rows cost, at any table size; updating whole costs the
 table, but runs as one fused pass that XLA compiles. `models.optimizers.choice` holds the measured
 crossover that `tables: auto` uses. For Adam the two are different rules: by row, moments do not
-decay while a row is absent ("lazy"); `exact: true` applies the skipped decay when it returns.
+decay while a row is absent ("lazy"); `exact: true` applies the skipped decay when it returns, after
+the forward pass of that step has read the row without it.
 """
 
 import inspect

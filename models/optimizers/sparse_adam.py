@@ -25,8 +25,10 @@ class SparseAdam(RowSparse, keras.optimizers.Adam):
     `SkippedSteps`), so that given the same gradients the weights are those of
     `keras.optimizers.Adam`. It costs one counter per row. The forward pass, however, looks a row
     up before the optimizer sees the batch: call `catch_up(table, ids)` before it to have it read
-    the moved rows too. `finalize_variable_values`, which `fit` calls at its end, brings every row
-    up to date; do so with `catch_up(table)` before evaluating or saving in between.
+    the moved rows too (neither `fit` nor the pipeline's trainer does, so that training with either
+    is near Keras's Adam, not equal). `finalize_variable_values`, which `fit` calls at its end,
+    brings every row up to date; do so with `catch_up(table)` before evaluating or saving in
+    between.
 
     Args:
         exact: whether skipped steps are made up for. Not under `tf.distribute`.

@@ -151,6 +151,20 @@ def write_results(
     print(text, flush=True)
 
 
+def with_earlier(
+    name: str, rows: Sequence[dict[str, Any]], keys: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The rows just measured and those of `results/<name>.jsonl` that they do not replace.
+
+    So that a long table can be measured in several short calls.
+    """
+    path = RESULTS / f"{name}.jsonl"
+    earlier = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    measured = {tuple(row[key] for key in keys) for row in rows}
+    kept = [row for row in earlier if tuple(row.get(key) for key in keys) not in measured]
+    return [*(row for row in kept if set(row) == set(rows[0])), *rows]
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -20,7 +20,7 @@ from models.optimizers import SparseAdagrad, compile_dense_part
 from tests.benchmarks import measure
 from tests.benchmarks.plain_keras import plain_embeddings
 
-ZOO = ("fm", "afm", "deepfm", "dcnv2", "xdeepfm", "autoint", "dahofm", "graphfm")
+ZOO = ("fm", "afm", "deepfm", "dcnv2", "xdeepfm", "autoint", "da-hofm", "graphfm")
 # Examples/s of the best of four public libraries on a two-core machine (batch 512, batch 4096).
 PEERS = {
     "fm": {512: 17_700, 4096: 100_000},
@@ -120,14 +120,17 @@ def main() -> int:
         for batch in (int(size) for size in args.batch.split(",")):
             rows.append(measure_model(name, batch, args, peak))
             print(rows[-1], file=sys.stderr, flush=True)
+    table = measure.with_earlier(args.name, rows, ("model", "batch"))
+    table.sort(key=lambda row: (row["batch"], ZOO.index(row["model"])))
     measure.write_results(
         args.name,
-        rows,
-        command="python -m tests.benchmarks.training_step " + " ".join(sys.argv[1:]),
+        table,
+        command="python -m tests.benchmarks.training_step --models MODEL --batch BATCH",
         note=(
             f"F {args.fields}, D {args.dim}, {args.rows:,} rows, ids uniform over the table; "
             f"float32 matrix products of 512 x 512 x 512 run at {peak / 1e9:.0f} GFLOP/s here. "
-            "FLOPs are those of matrix products; medians of interleaved runs."
+            "FLOPs are those of matrix products; medians of interleaved runs; one call per row or "
+            "few, a call's rows replace earlier ones of the same model and batch."
         ),
         where=where,
     )

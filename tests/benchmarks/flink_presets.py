@@ -45,6 +45,20 @@ def measure(preset: str, cluster: Cluster, scratch: Path) -> dict[str, Any]:
     }
 
 
+def write(rows: list[dict[str, Any]], where: str) -> None:
+    """Writes the table as far as it is known."""
+    write_results(
+        "flink_presets",
+        sorted(rows, key=lambda row: row["preset"]),
+        command="CTR_FLINK_JARS=.venv/flink-jars python -m tests.benchmarks.flink_presets",
+        note="Each preset whose data is at hand, prepared by `python -m pipeline prepare` in one"
+        " process and on Flink 1.19 (a JobManager, two TaskManagers of one slot, parallelism 2,"
+        " Python workers as processes of their own), from the same spec and files; the first 16"
+        " digits of the manifests' content hashes.",
+        where=where,
+    )
+
+
 def main() -> None:
     """Measures the presets; one line of progress each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -62,17 +76,7 @@ def main() -> None:
             scratch = Path(folder) / preset
             scratch.mkdir()
             rows.append(measure(preset, cluster, scratch))
-            print(rows[-1], flush=True)
-    write_results(
-        "flink_presets",
-        sorted(rows, key=lambda row: row["preset"]),
-        command="CTR_FLINK_JARS=.venv/flink-jars python -m tests.benchmarks.flink_presets",
-        note="Each preset whose data is at hand, prepared by `python -m pipeline prepare` in one"
-        " process and on Flink 1.19 (a JobManager, two TaskManagers of one slot, parallelism 2,"
-        " Python workers as processes of their own), from the same spec and files; the first 16"
-        " digits of the manifests' content hashes.",
-        where=where,
-    )
+            write(rows, where)
     sys.exit(any(row["equal"] != "yes" for row in rows))
 
 

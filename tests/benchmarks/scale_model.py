@@ -9,13 +9,16 @@ Reads `results/flink_slots.jsonl` and `results/prepare_vocabulary.jsonl`, writes
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from preprocessing.counting import SHARDS
+from preprocessing.stages import _MOST_VALUES
 from tests.benchmarks.measure import RESULTS
 from tests.benchmarks.prepare_vocabulary import PIECE_ROWS
 
+HELD = _MOST_VALUES
 WORKERS = (1, 4, 16, 64, 256, 1024)
 
 
@@ -69,21 +72,29 @@ class Costs:
     efficiency: float  # of two slots
     worker_mb: float
     value: dict[str, float]  # per value, from the largest vocabulary measured
+    look_up_doubled: float  # microseconds a row more for a field twice as large
+
+    def look_up(self, values: int) -> float:
+        """Seconds a row in a field of so many values: a search in a sorted list."""
+        doublings = math.log2(values / self.value["values"])
+        return max(self.value["look up us a row"] + self.look_up_doubled * doublings, 0) * 1e-6
 
     @classmethod
     def measured(cls) -> Costs:
         """From the committed files."""
-        tiny, _, one, two = _records("flink_slots")
-        vocabulary = _records("prepare_vocabulary")
+        tiny, small_both, one, two = _records("flink_slots")
+        small, large = sorted(_records("prepare_vocabulary"), key=lambda r: r["values"])
+        more = large["look up us a row"] - small["look up us a row"]
         beyond = {k: one[k] - tiny[k] for k in ("wall s", "count s", "write s")}
-        both = two["wall s"] - tiny["wall s"]
+        both = two["wall s"] - small_both["wall s"]
         return cls(
             tiny["wall s"],
             one["rows"] / beyond["count s"],
             one["rows"] / beyond["write s"],
             beyond["wall s"] / both / 2,
             one["largest worker MB"],
-            max(vocabulary, key=lambda record: record["values"]),
+            large,
+            more / math.log2(large["values"] / small["values"]),
         )
 
 
@@ -92,14 +103,21 @@ def _records(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def values_sent(case: Case, workers: int) -> int:
+    """At most so many values cross the network.
+
+    Each worker sends a value once as long as it can hold all values; otherwise, in the worst case,
+    once for each row.
+    """
+    return min(case.counted * workers if case.counted <= HELD else case.rows, case.rows)
+
+
 def stages(case: Case, costs: Costs, workers: int) -> dict[str, float]:
     """Seconds of each stage."""
     value = costs.value
-    # A worker sends each value it has met once (more often if its memory is full): as many
-    # copies of a value as workers have met it, at most one for each row.
-    sent = min(case.counted * workers, case.rows)
+    sent = values_sent(case, workers)
     merging = min(workers, SHARDS)
-    look_up = value["look up us a row"] * 1e-6 * case.largest_field / value["values"]
+    look_up = costs.look_up(case.largest_field)
     return {
         "fixed": costs.fixed_s,
         "count": case.rows / costs.count_rate / workers,
@@ -111,7 +129,7 @@ def stages(case: Case, costs: Costs, workers: int) -> dict[str, float]:
 
 def shuffled_gb(case: Case, costs: Costs, workers: int) -> float:
     """What crosses the network between counting and merging."""
-    return min(case.counted * workers, case.rows) * costs.value["shuffled bytes"] / 1e9
+    return values_sent(case, workers) * costs.value["shuffled bytes"] / 1e9
 
 
 def table(case: Case, costs: Costs) -> list[str]:
@@ -121,7 +139,7 @@ def table(case: Case, costs: Costs) -> list[str]:
         "",
         f"{case.source[0].upper()}{case.source[1:]}.",
         "",
-        "| workers | count | merge | finish | write | all, hours | rows/s | shuffled, GB |"
+        "| workers | count | merge | finish | write | all, hours | rows/s | shuffled at most, GB |"
         " a worker, GB | the command, GB | longest |",
         "|" + "---|" * 11,
     ]
@@ -165,15 +183,17 @@ def page() -> str:
         "",
         f"A worker is one core: it counts {costs.count_rate:,.0f} and writes"
         f" {costs.write_rate:,.0f} Criteo-like rows a second beyond {costs.fixed_s:.0f} s fixed"
-        f" (sending the job, starting workers, the graph). Two were {costs.efficiency:.0%} as fast"
-        " each as one alone; the model takes 100 %. A value that is counted crosses the network"
-        f" once for each worker that met it, as {value['shuffled bytes']:.0f} bytes, and is merged"
-        f" by one of {SHARDS} shards in {value['merge 2 ns'] / 2:.0f} ns; the command itself puts"
-        f" the kept values in order ({value['finish ns']:.0f} ns and {value['token bytes']:,.0f}"
-        f" bytes each); every worker that writes holds them ({value['worker bytes']:.0f} bytes"
-        f" each) and looks them up, {value['look up us a row']:.1f} us a row in a field of"
-        f" {value['values']:,} values by pieces of {PIECE_ROWS:,} rows, taken as growing with the"
-        " field. Reading and writing are taken as fast enough: that is the file system's to give.",
+        " (sending the job, starting workers, the graph). Two of them, on a machine of two cores"
+        f" that also ran Flink and the command, did {costs.efficiency:.0%} of that each; the model"
+        " takes 100 %, as on machines of their own. A worker sends the values it has counted when it"
+        f" holds {HELD / 1e6:.1f} M, or at its end, {value['shuffled bytes']:.0f} bytes each; one"
+        f" of {SHARDS} shards merges them, {value['merge 2 ns'] / 2:.0f} ns each; the command itself"
+        f" puts the kept ones in order ({value['finish ns']:,.0f} ns and"
+        f" {value['token bytes']:,.0f} bytes each); every worker that writes holds them"
+        f" ({value['worker bytes']:.0f} bytes each) and looks them up,"
+        f" {value['look up us a row']:.1f} us a row in a field of {value['values']:,} values,"
+        f" pieces of {PIECE_ROWS:,} rows, and {costs.look_up_doubled:.2f} us more for each"
+        " doubling. Reading and writing are taken as fast enough: that is the file system's to give.",
         "",
     ]
     for case in CASES:
@@ -183,7 +203,7 @@ def page() -> str:
         "",
         f"- **Merging** is cut into {SHARDS} shards by a hash of the value, so that no worker holds"
         " all values; what a worker has met is summed there before it is sent, over all blocks of"
-        " a bundle until 2 M values are held; sums need no order. The shards bound how many workers"
+        " a bundle as far as memory goes; sums need no order. The shards bound how many workers"
         " merge at once.",
         "- **Finishing** is on one machine, but gets only what is left: each shard drops values"
         " below `min_count` and beyond `top_k` first. In memory it is the largest single need.",

@@ -185,15 +185,16 @@ def page() -> str:
         f" {costs.write_rate:,.0f} Criteo-like rows a second beyond {costs.fixed_s:.0f} s fixed"
         " (sending the job, starting workers, the graph). Two of them, on a machine of two cores"
         f" that also ran Flink and the command, did {costs.efficiency:.0%} of that each; the model"
-        " takes 100 %, as on machines of their own. A worker sends the values it has counted when it"
-        f" holds {HELD / 1e6:.1f} M, or at its end, {value['shuffled bytes']:.0f} bytes each; one"
-        f" of {SHARDS} shards merges them, {value['merge 2 ns'] / 2:.0f} ns each; the command itself"
-        f" puts the kept ones in order ({value['finish ns']:,.0f} ns and"
+        " takes 100 %, as on machines of their own. A worker sends the values it has counted when"
+        f" it holds {HELD / 1e6:.1f} M, or at its end, {value['shuffled bytes']:.0f} bytes each;"
+        f" one of {SHARDS} shards merges them, {value['merge 2 ns'] / 2:.0f} ns each; the command"
+        f" itself puts the kept ones in order ({value['finish ns']:,.0f} ns and"
         f" {value['token bytes']:,.0f} bytes each); every worker that writes holds them"
         f" ({value['worker bytes']:.0f} bytes each) and looks them up,"
         f" {value['look up us a row']:.1f} us a row in a field of {value['values']:,} values,"
         f" pieces of {PIECE_ROWS:,} rows, and {costs.look_up_doubled:.2f} us more for each"
-        " doubling. Reading and writing are taken as fast enough: that is the file system's to give.",
+        " doubling. Reading and writing are taken as fast enough: that is the file"
+        " system's to give.",
         "",
     ]
     for case in CASES:

@@ -37,6 +37,18 @@ def register(commands: "Commands") -> None:
     parser.add_argument(
         "--output", help="where to publish, gs://... too (default: data/prepared/<spec name>)"
     )
+    parser.add_argument(
+        "--append",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="add this file of --data to the dataset at --output: only it is analysed (repeatable)",
+    )
+    parser.add_argument(
+        "--keep-ids",
+        action="store_true",
+        help="with --append: known values keep their ids, new values follow them",
+    )
     parser.add_argument("--workers", type=int, default=1, help="local worker processes")
     parser.add_argument(
         "--runner",
@@ -147,10 +159,23 @@ def _beam_options(arguments: argparse.Namespace) -> list[str]:
     return options
 
 
+def _check_same_name(name: str, target: str | Path) -> None:
+    """Raises PipelineError unless the dataset to grow is the one that the spec names."""
+    from pipeline.errors import PipelineError
+    from preprocessing.prepared import PreparedDataset
+
+    there = PreparedDataset.load(target).manifest["name"]
+    if there != name:
+        raise PipelineError(f"--append: {target} holds '{there}', not '{name}'")
+
+
 def prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the preparation job."""
     from pipeline import console, specs
+    from pipeline.errors import PipelineError
 
+    if arguments.keep_ids and not arguments.append:
+        raise PipelineError("--keep-ids goes with --append FILE")
     options = _beam_options(arguments)
     spec = specs.load_spec(arguments.spec)
     out = console.console()
@@ -159,17 +184,18 @@ def prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     console.start_tensorflow()
     from pipeline.progress import bar
-    from preprocessing.job import prepare as run_job
+    from preprocessing import job
 
+    target = arguments.output or specs.prepared_folder(arguments.spec)
+    how = {"workers": arguments.workers, "beam_options": options}
     with bar(out) as report:
-        prepared = run_job(
-            spec,
-            arguments.output or specs.prepared_folder(arguments.spec),
-            folder,
-            workers=arguments.workers,
-            beam_options=options,
-            progress=report,
-        )
+        if arguments.append:
+            _check_same_name(spec.name, target)
+            root = job.root_of(spec, folder)
+            files, kept = arguments.append, arguments.keep_ids
+            prepared = job.append(files, target, root, keep_ids=kept, progress=report, **how)
+        else:
+            prepared = job.prepare(spec, target, folder, progress=report, **how)
     manifest = prepared.manifest
     if not arguments.json:
         for name, split in manifest["splits"].items():

@@ -6,7 +6,8 @@ Every run is a process of its own on generated rows (seeded; 13 numbers, 26 cate
 six have hundreds of thousands of values, some missing). Reported: wall and CPU seconds of
 `prepare` without imports, import seconds, memory of all its processes, bytes written; and
 from the smallest size and each larger one the rows per second beyond the fixed cost. `--write`
-keeps the table in results/prepare_criteo.md. Nothing here asserts a time.
+keeps the table in results/prepare_criteo.md. `--same-values` shows memory apart from the list of
+values, which grows with the log. Nothing here asserts a time.
 """
 
 from __future__ import annotations
@@ -59,6 +60,14 @@ def generate(path: Path, rows: int, seed: int = 0) -> None:
                 columns.append(column)
             lines = zip(*(c.tolist() for c in columns), strict=True)
             file.write("\n".join(map("\t".join, lines)) + "\n")
+
+
+def repeat(short: Path, long: Path, times: int) -> None:
+    """Writes a log's rows several times over: more rows, but no new values."""
+    rows = short.read_bytes()
+    with long.open("wb") as file:
+        for _ in range(times):
+            file.write(rows)
 
 
 def spec(path: Path) -> dict[str, object]:
@@ -211,6 +220,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 400_000])
     parser.add_argument("--workers", type=int, nargs="+", default=[1])
     parser.add_argument("--polars", action="store_true")
+    parser.add_argument(
+        "--same-values", action="store_true", help="larger logs repeat the rows of the smallest"
+    )
     parser.add_argument("--logs", type=Path, help="keep the generated logs here for the next run")
     parser.add_argument("--write", action="store_true", help="keep the table in results/")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
@@ -232,7 +244,11 @@ def main() -> None:
         folder = options.logs or Path(scratch)
         paths = [folder / f"{rows}.tsv" for rows in sorted(options.rows)]
         for path in paths:
-            if not path.exists():
+            if path.exists():
+                continue
+            if options.same_values and path != paths[0]:
+                repeat(paths[0], path, int(path.stem) // int(paths[0].stem))
+            else:
                 generate(path, int(path.stem))
         for path in paths:
             for way in ways:

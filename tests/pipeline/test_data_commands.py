@@ -74,6 +74,24 @@ def days(tmp_path_factory) -> Path:
     return folder
 
 
+def test_append_grows_the_dataset_and_can_keep_its_ids(days: Path, tmp_path: Path, capsys):
+    spec, out = days / "monday.yaml", tmp_path / "out"
+    shutil.copytree(days / "monday", out)
+    earlier = json.loads((out / "manifest.json").read_text())
+    tokens = (out / "vocabulary.txt").read_text()
+    words = ["prepare", spec, "--output", out, "--append", "tuesday.csv", "--keep-ids", "--json"]
+    code, said, error = run(capsys, *words)
+    assert code == 0, error
+    assert json.loads(said)["counters"]["rows_in"] == 2 * earlier["counters"]["rows_in"]
+    assert (out / "vocabulary.txt").read_text().startswith(tokens)
+    code, _, error = run(capsys, "prepare", spec, "--output", out, "--append", "tuesday.csv")
+    assert (code, "no file that the dataset does not have already" in error) == (2, True)
+    code, _, error = run(capsys, "prepare", spec, "--output", out, "--keep-ids")
+    assert (code, error) == (2, "error: --keep-ids goes with --append FILE\n")
+    code, _, error = run(capsys, "prepare", "criteo", "--output", out, "--append", "tuesday.csv")
+    assert (code, error) == (2, f"error: --append: {out} holds 'log', not 'criteo'\n")
+
+
 def test_inspect_prints_a_table_and_writes_one_page_with_its_plots_inside(days: Path, capsys):
     code, said, _ = run(capsys, "inspect", days / "monday")
     assert code == 0

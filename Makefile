@@ -2,6 +2,8 @@
 #
 #   make demo    from nothing to an answered request, on real data
 #   make test    from nothing to a green test suite
+#   make test-model-server  the client's tests against a real tensorflow_model_server: that on PATH,
+#                or CTR_MODEL_SERVER=/path/to/it
 #   make flink-test  preparation on a Flink cluster on this machine (Java 17, and Maven or FLINK_JARS)
 #   make tables  the tables and plots of pipeline/experiments/README.md, from their records
 #   make check   formatting, lint and the direction of imports
@@ -16,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: setup demo test test-slow flink-test tables check format lock clean
+.PHONY: setup demo test test-slow test-model-server flink-test tables check format lock clean
 
 setup: $(INSTALLED)
 
@@ -60,6 +62,11 @@ $(VENV)/flink-jars: tests/flink/pom.xml | $(INSTALLED)
 
 flink-test: $(INSTALLED) $(if $(filter $(abspath $(VENV))/%,$(FLINK_JARS)),$(VENV)/flink-jars)
 	CTR_FLINK_JARS=$(FLINK_JARS) $(BIN)/python -m pytest -m flink tests/flink
+
+test-model-server: $(INSTALLED_TEST)
+	@server=$${CTR_MODEL_SERVER:-$$(command -v tensorflow_model_server)}; [ -x "$$server" ] || { \
+	  echo "error: no tensorflow_model_server on PATH; set CTR_MODEL_SERVER=/path/to/it"; exit 2; }; \
+	CTR_MODEL_SERVER="$$server" $(BIN)/python -m pytest tests/serving/test_client.py
 
 tables: $(INSTALLED)
 	@$(BIN)/python -m pipeline.experiments.readme

@@ -45,6 +45,7 @@ def export_run(
         calibration=run.read_json("calibration.json"),
         card=model_card(run, prepared),
         task=config.training.task,
+        fields=[field["name"] for field in prepared.manifest["fields"]],
     )
 
 

@@ -44,6 +44,7 @@ def export(
     calibration: Mapping | Sequence[Mapping] | None = None,
     card: Mapping[str, object] | None = None,
     task: str = "binary",
+    fields: Sequence[str] = (),
 ) -> Path:
     """Export, verify in a fresh process, publish; returns the version's directory.
 
@@ -59,6 +60,7 @@ def export(
         calibration: see serving.calibration.
         card: what else the model card shall say (data hash, configuration, metrics, ...).
         task: `binary` or `regression`.
+        fields: names of the model's fields in order, which `explain` then answers with.
 
     Raises:
         ExportError: bad name, version or rows.
@@ -69,7 +71,7 @@ def export(
     rows = _checked_rows(columns, rows)
     folder = _model_folder(Path(base_path), name)
     _check_version_free(folder, version)
-    scorer = Scorer(model, transform, columns, parse_calibration(calibration), task)
+    scorer = Scorer(model, transform, columns, parse_calibration(calibration), task, fields)
     folder.mkdir(parents=True, exist_ok=True)
     # The prefix is no integer, so that a server watching the folder never sees a half version.
     with tempfile.TemporaryDirectory(prefix=".publishing-", dir=folder) as staging:

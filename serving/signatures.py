@@ -6,7 +6,8 @@ Signatures (B rows, N candidates, F fields):
     serialized_examples  `examples` (B,) tf.Example   -> the same
     score_candidates     one context, N candidates    -> the same, in the candidates' shape
     explain              raw columns (B,)             -> the same + bias (B,), first_order (B, F),
-                                                         order_k_* (B, F, F) of the model
+                                                         order_k_* (B, F, F) of the model, and
+                                                         fields (B, F), the fields' names
 
 `logit` is the model's own; `probability` is calibrated. A regression model answers `prediction`,
 its logit clipped to [-1, 1], in place of `probability`.
@@ -40,7 +41,8 @@ _DTYPES = {"string": tf.string, "float32": tf.float32}
 class Scorer:
     """Raw columns -> answers: the transform, the model and the calibration in one function.
 
-    The transform takes columns of length B or 1 and answers B rows.
+    The transform takes columns of length B or 1 and answers B rows. `fields` names the F fields for
+    `explain`, which says no names if it is empty.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Scorer:
         columns: Sequence[Column],
         calibration: Sequence[Mapping] = (),
         task: str = "binary",
+        fields: Sequence[str] = (),
     ) -> None:
         if task not in TASKS:
             raise ValueError(f"task must be one of {list(TASKS)}, got {task!r}")
@@ -60,6 +63,7 @@ class Scorer:
         self.columns = tuple(columns)
         self.calibration = list(calibration)
         self.task = task
+        self.fields = list(fields)
 
     def score(self, raw: Columns) -> dict[str, tf.Tensor]:
         """`serving_default`: raw columns -> probability or prediction (B,), logit (B,)."""
@@ -71,7 +75,11 @@ class Scorer:
         answers = self._answers(tf.reshape(parts.pop("logit"), [-1]))
         if "bias" in parts:
             parts["bias"] = tf.reshape(parts["bias"], [-1])
-        return {**answers, **{name: tf.cast(part, tf.float32) for name, part in parts.items()}}
+        parts = {name: tf.cast(part, tf.float32) for name, part in parts.items()}
+        if self.fields:
+            # One row of names for each row: REST and batching servers cut every output by rows.
+            parts["fields"] = tf.tile([self.fields], [tf.size(answers["logit"]), 1])
+        return {**answers, **parts}
 
     def score_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """`serialized_examples`: tf.Example protos (B,) whose features are the raw columns."""

@@ -33,7 +33,7 @@ def register(commands: "Commands") -> None:
     parser.add_argument("--row", type=int, default=1, help="row number, from 1")
     parser.add_argument("--top", type=int, default=8, help="how many fields and pairs to print")
     parser.add_argument("--plots", type=Path, default=Path(), help="folder of the heat map")
-    parser.add_argument("--run", type=Path, help="run directory that names the fields of a server")
+    parser.add_argument("--run", type=Path, help="run of a model served without names")
     _add_endpoint(parser)
 
 
@@ -119,22 +119,22 @@ def explain(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _field_names(arguments: argparse.Namespace, answer: Any) -> list[str]:
-    """From the run or the model's card; a remote server alone knows them by number only."""
+    """As the served model says them; of one exported without, from the run, or else numbers."""
+    if "fields" in answer:
+        return [_text(name) for name in answer["fields"][0]]
     if arguments.run:
         from pipeline.rundir import Run
 
         return Run.load(arguments.run).read_json("dataset.json")["fields"]
-    if arguments.saved_model:
-        from serving.model_card import read_model_card
-
-        return [field["name"] for field in read_model_card(arguments.saved_model)["fields"]]
     from pipeline.explain import count_fields
 
     return [f"field {number + 1}" for number in range(count_fields(answer))]
 
 
 def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else f"{value:g}"
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def print_explanation(found: dict[str, Any]) -> None:

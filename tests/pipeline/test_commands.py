@@ -119,7 +119,7 @@ def test_scores_by_grpc_rest_and_saved_model_agree_in_every_format(inside, serve
 @pytest.mark.parametrize("where", ["server", "saved model"])
 def test_explanation_is_complete_and_names_fields(inside, server, capsys, where):
     if where == "server":
-        at = ["--address", server.grpc, "--model", "clicks-fm", "--run", "runs/clicks-fm"]
+        at = ["--address", server.grpc, "--model", "clicks-fm"]
     else:
         at = ["--saved-model", inside.version]
     code, found = result(

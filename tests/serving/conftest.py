@@ -3,7 +3,7 @@
 import pytest
 
 from serving.export import export
-from tests.serving.support import COLUMNS, make_model, make_rows
+from tests.serving.support import COLUMNS, FIELDS, make_model, make_rows
 
 CALIBRATION = [
     {"kind": "downsampling", "rate": 0.25},
@@ -23,7 +23,17 @@ def repository(served, tmp_path_factory):
     model, transform, rows = served
     base = tmp_path_factory.mktemp("repository")
     card = {"metrics": {"test": {"auc": 0.75, "logloss": 0.5}}, "intended_use": "tests | only"}
-    export(model, transform, COLUMNS, base, "ctr", rows=rows, calibration=CALIBRATION, card=card)
+    export(
+        model,
+        transform,
+        COLUMNS,
+        base,
+        "ctr",
+        rows=rows,
+        calibration=CALIBRATION,
+        card=card,
+        fields=FIELDS,
+    )
     return base
 
 

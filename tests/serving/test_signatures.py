@@ -10,7 +10,7 @@ from serving.session import SavedModelSession
 from serving.signatures import Scorer, argument_names, repeat_to_grid
 from serving.warmup import request_inputs, serialize_examples
 from tests.serving.conftest import CALIBRATION
-from tests.serving.support import COLUMNS, keras_probabilities
+from tests.serving.support import COLUMNS, FIELDS, keras_probabilities
 
 PARSED = parse_columns(COLUMNS)
 
@@ -130,6 +130,7 @@ def test_explanation_adds_up_to_the_logit(session, served, expected):
     assert got["order_2_contributions"].shape == (size, fields, fields)
     total = got["bias"] + got["first_order"].sum(1) + got["order_2_contributions"].sum((1, 2))
     np.testing.assert_allclose(total, got["logit"], atol=1e-5)
+    assert got["fields"].tolist() == [[name.encode() for name in FIELDS]] * size
     np.testing.assert_allclose(got["probability"], expected, atol=1e-6)
 
 

@@ -88,6 +88,10 @@ class TestBodies:
         deep = 500_000
         body = '{"instances": ' + "[" * deep + "]" * deep + "}"
         assert "nested deeper than 254 levels" in calls.error(PREDICT, body)
+        body = body.replace("instances", "inputs")
+        assert "nested deeper than 254 levels" in calls.error(PREDICT, body)
+        for unclosed in ('{"inputs": ' + "[" * deep, '{"inputs":' * deep, "[{" * deep):
+            assert calls.error(PREDICT, unclosed).startswith("JSON Parse error: ")
         assert calls.post(PREDICT, '{"x": ' + "[" * deep + "]" * deep + ', "inputs": [2]}').json()
 
 

@@ -107,10 +107,21 @@ class AoAFFM(CTRModel):
         pooled = self.pooling(
             interactions,
             present=present_pairs(self.present(inputs)),
-            values=self.reweighted(interactions),
             training=training,
+            **self._importance(interactions),
         )
         return self.first_order(inputs) + ops.cast(self.projection(pooled), "float32")
+
+    def _importance(self, interactions: Any) -> dict[str, Any]:
+        """What the pooling takes Q as: scalars go to the (B, R) weights, past the vectors."""
+        if self.second_attention is None:
+            return {}
+        if self.interaction_attention == "vector":
+            return {"values": self.second_attention(interactions)}
+        if not self.second_attention.built:
+            self.second_attention.build(interactions.shape)
+        weight = ops.squeeze(self.second_attention.weight, axis=-1)
+        return {"factors": ops.cast(weight, interactions.dtype)}
 
     def interactions(self, inputs: dict[str, Any]) -> Any:
         """The product matrix P of eq. 3: element-wise products of all pairs, (B, R, D)."""

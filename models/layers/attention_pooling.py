@@ -87,13 +87,17 @@ class AttentionPooling(keras.layers.Layer):
         interactions: Any,
         present: Any = None,
         values: Any = None,
+        factors: Any = None,
         training: bool | None = None,
     ) -> Any:
         """Pools interaction vectors (B, R, D), where `present` (B, R) is true, to (B, D).
 
-        With `values` (B, R, D) given, they are summed in the interactions' place.
+        With `values` (B, R, D) given, they are summed in the interactions' place; `factors` (R,)
+        are multiplied to the weights.
         """
         weights = self.attention(interactions, present)
+        if factors is not None:
+            weights = weights * factors
         if values is not None:
             interactions = values
         if self.dropout and training:

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from models.layers.field_aware_embedding import field_aware_products
 from models.layers.pair_scores import pair_scores, sum_of_pairs
 from models.layers.pairs import pair_indices, pairwise_products
 from models.layers.relu_scores import relu_scores
@@ -22,6 +23,26 @@ def test_pair_products_have_the_gradient_of_their_definition():
             loss = tf.reduce_sum(weights * tf.square(products(vectors)))
         gradients.append(tape.gradient(loss, vectors).numpy())
     np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-5)
+
+
+def test_field_aware_products_have_the_gradient_of_their_definition():
+    vectors = tf.random.normal((3, 5, 4, 2), seed=0)
+    weights = tf.random.normal((3, 10, 2), seed=1)
+
+    def plain(v):
+        # Field i's vector for field k lies at k, or at k - 1 beyond i itself.
+        pairs = zip(*pair_indices(5), strict=True)
+        return tf.stack([v[:, i, j - 1] * v[:, j, i] for i, j in pairs], axis=1)
+
+    results = []
+    for products in (field_aware_products, plain):
+        with tf.GradientTape() as tape:
+            tape.watch(vectors)
+            found = products(vectors)
+            loss = tf.reduce_sum(weights * tf.square(found))
+        results.append([found, tape.gradient(loss, vectors)])
+    for got, want in zip(*results, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 def test_relu_scores_have_the_gradient_of_their_definition():

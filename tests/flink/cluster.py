@@ -37,12 +37,6 @@ _MEMORY = {
     "jvm-overhead.min": "192mb",
     "jvm-overhead.max": "192mb",
 }
-# The job server sends its whole class path with each job, most of a small job's time. The cluster
-# has all jars already, so these parts, which the job server does not use, stay away from it.
-_NOT_SENT = (
-    *("flink-rpc-akka-loader", "flink-shaded-zookeeper", "grpc-netty-shaded", "grpc-xds"),
-    *("conscrypt", "async-profiler"),
-)
 # What Flink's own scripts open for Java 17.
 _OPENS = [
     f"--add-opens=java.base/{package}=ALL-UNNAMED"
@@ -211,7 +205,6 @@ class Cluster:
             f"--artifacts-dir={self._folder / 'artifacts'}",
             f"--flink-conf-dir={self._folder}",
             heap="384m",
-            without=_NOT_SENT,
         )
         self.wait_for_slots(self._count * self._slots)
         self._until(lambda: _listens(self._job), "the job server")
@@ -246,21 +239,14 @@ class Cluster:
         }
 
     def _java(
-        self,
-        name: str,
-        main: str,
-        *arguments: str,
-        heap: str,
-        core: int | None = None,
-        without: tuple[str, ...] = (),
+        self, name: str, main: str, *arguments: str, heap: str, core: int | None = None
     ) -> None:
         java = Path(os.environ["JAVA_HOME"], "bin", "java") if "JAVA_HOME" in os.environ else "java"
         logs = ["-Dorg.slf4j.simpleLogger.showDateTime=true"]
         # Parallel collection keeps a thread per core busy for nothing in heaps this small.
         flags = [f"-Xmx{heap}", "-XX:+UseSerialGC", *logs, *_OPENS]
         pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
-        jars = sorted(str(p) for p in self._jars.glob("*.jar") if not p.name.startswith(without))
-        self._run(name, [*pinned, str(java), *flags, "-cp", ":".join(jars), main, *arguments])
+        self._run(name, [*pinned, str(java), *flags, "-cp", f"{self._jars}/*", main, *arguments])
 
     def _run(self, name: str, command: Sequence[str]) -> None:
         # TaskManagers hand it on to the Python workers, which must find the project.

@@ -247,6 +247,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     if arguments.what == "graph":
+        # The ops' threads are the process's, of whatever asks first: here building a model, in a
+        # server the first session.
+        tf.config.threading.set_intra_op_parallelism_threads(1)
         text = graph_table(arguments.models or models.names(), arguments.raw)
     else:
         text = candidates_table((arguments.models or ["fm"])[0])

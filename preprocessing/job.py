@@ -8,9 +8,10 @@ is it published.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import apache_beam as beam
@@ -197,6 +198,21 @@ def _analyse(
         _graph(spec, [spans_folder / f"span-{i}" for i in range(len(cached) + 1)], here, kept)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """TFT and Beam warn about each trace; none of it is news to a user of this job."""
+    loggers = [logging.getLogger(name) for name in ("tensorflow", "absl", "apache_beam", "root")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@_quiet()
 def _graph(
     spec: DatasetSpec, counted: Sequence[DataPath], folder: Path, kept: DataPath | None
 ) -> None:
@@ -206,7 +222,6 @@ def _graph(
     """
     preprocess = features.preprocessing_fn(spec, Analyzers(spec, folder, kept))
     names = [DatasetKey(f"span-{i}") for i in range(len(counted))]
-    _quiet()
     keys = analysis_graph_builder.get_analysis_cache_entry_keys(
         preprocess, features.input_specs(spec), set(names), False
     )
@@ -241,9 +256,3 @@ def tensor_adapter(spec: DatasetSpec) -> TensorAdapterConfig:
         tensors[name].dense_tensor.column_name = name
         tensors[name].dense_tensor.shape.SetInParent()
     return TensorAdapterConfig(pa.schema(columns), tensors)
-
-
-def _quiet() -> None:
-    """TFT and Beam warn about each trace; none of it is news to a user of this job."""
-    for name in ("tensorflow", "absl", "apache_beam", "root"):
-        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,6 +1,7 @@
 """The job's promises: nothing lost, same result on any runner, whole or absent, one clear line."""
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -28,7 +29,9 @@ def test_counters_add_up_and_bad_rows_are_kept_with_reasons(tmp_path: Path) -> N
     with (tmp_path / "clicks.csv").open("a") as file:
         file.write("1,u1\n2" + ",x" * 12 + "\n")
     spec = spec_of(label={"column": "clicked"}, **SMALL)
+    logging.getLogger().setLevel(logging.WARNING)
     found = prepare(spec, tmp_path / "out", tmp_path)
+    assert logging.getLogger().level == logging.WARNING, "quiet while it works, not for ever"
     counters = found.manifest["counters"]
     assert (counters["rows_in"], counters["rows_out"], counters["rejected"]) == (402, 400, 2)
     assert counters["compared_with_graph"] > 0

@@ -131,7 +131,7 @@ def median_ms(run: Callable[[], object], repeats: int = REPEATS) -> float:
 def measure_graph(name: str, transform: Transform, folder: Path, raw: bool) -> list[float]:
     """Milliseconds of the model alone, and if asked for from raw columns."""
     features = Features(transform.num_features, tuple(Field(field) for field in FIELDS))
-    model = models.build(name, features, embedding_dim=16)
+    model = models.build(name, features)  # D 16 is every default
     Straight(model).save(folder / "model")
     rows = raw_rows(ROWS)
     prepared = transform({column: tf.constant(values) for column, values in rows.items()})

@@ -12,6 +12,7 @@ import pydantic
 import yaml
 
 from pipeline.errors import PipelineError, nearest
+from pipeline.yaml_files import read_mapping, validate
 
 METRICS = {
     # name -> True where more is better
@@ -206,17 +207,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     Raises PipelineError with one line naming file and key, or FileNotFoundError.
     """
     path = find_config(path)
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise PipelineError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise PipelineError(f"{path}:{where} not valid YAML: {problem}") from error
-    if not isinstance(tree, dict):
-        raise PipelineError(f"{path}: expected a mapping of keys, got {type(tree).__name__}")
+    tree = read_mapping(path)
     for override in overrides or []:
         apply_override(tree, override)
     return parse_config(tree, str(path))
@@ -280,30 +271,4 @@ def _plain_numbers(node: Any) -> Any:
 
 def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
     """Validate a tree; every mistake found is named in one line."""
-    try:
-        return RunConfig.model_validate(_plain_numbers(tree))
-    except pydantic.ValidationError as error:
-        problems = "; ".join(_describe(item) for item in error.errors())
-        raise PipelineError(f"{where}: {problems}") from error
-
-
-def _describe(problem: Any) -> str:
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
-    if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key{nearest(location[-1], _keys_at(location[:-1]))}"
-    if problem["type"] == "missing":
-        return f"{key}: missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{key}: {message}"
-    return f"{key}: {message}, got {problem['input']!r}"
-
-
-def _keys_at(location: list[str]) -> list[str]:
-    section: Any = RunConfig
-    for part in location:
-        annotation = section.model_fields[part].annotation
-        candidates = getattr(annotation, "__args__", (annotation,))
-        section = next(item for item in candidates if hasattr(item, "model_fields"))
-    return list(section.model_fields)
+    return validate(RunConfig, _plain_numbers(tree), where)

@@ -20,13 +20,12 @@ import csv
 import io
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import numpy as np
 import optuna
 import pydantic
-import yaml
 from rich.console import Console
 
 from pipeline.config import METRICS, RunConfig, parse_config
@@ -35,6 +34,7 @@ from pipeline.files import write_text
 from pipeline.report import plot_trials
 from pipeline.rundir import load_prepared, prepared_path
 from pipeline.train import Trainer
+from pipeline.yaml_files import read_mapping, validate
 
 
 class Range(pydantic.BaseModel):
@@ -46,6 +46,13 @@ class Range(pydantic.BaseModel):
     high: int | float
     log: bool = False
     step: int | float | None = None
+
+
+# Told apart by form, so that a mistake in a range is not also reported as "not a list".
+Choices = Annotated[
+    Annotated[Range, pydantic.Tag("Range")] | Annotated[list[Any], pydantic.Tag("list")],
+    pydantic.Discriminator(lambda value: "list" if isinstance(value, list) else "Range"),
+]
 
 
 class Pruning(pydantic.BaseModel):
@@ -65,23 +72,12 @@ class SearchSpace(pydantic.BaseModel):
     metric: str = "auto"
     trials: int = pydantic.Field(20, ge=1)
     pruning: Pruning = Pruning()
-    space: dict[str, Range | list[Any]] = pydantic.Field(min_length=1)
+    space: dict[str, Choices] = pydantic.Field(min_length=1)
 
 
 def load_space(path: Path) -> SearchSpace:
     """Read and validate a search file; raises PipelineError with one line."""
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        space = SearchSpace.model_validate(tree)
-    except yaml.YAMLError as error:
-        raise PipelineError(f"{path}: not valid YAML") from error
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        hint = ""
-        if first["type"] == "extra_forbidden":
-            hint = nearest(str(first["loc"][-1]), [*SearchSpace.model_fields, *Range.model_fields])
-        raise PipelineError(f"{path}: {key}: {first['msg']}{hint}") from error
+    space = validate(SearchSpace, read_mapping(path), str(path))
     if space.metric != "auto" and space.metric not in METRICS:
         raise PipelineError(
             f"{path}: metric: unknown metric {space.metric!r}{nearest(space.metric, METRICS)}"

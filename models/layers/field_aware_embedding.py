@@ -8,6 +8,7 @@ from keras import ops
 
 from models.features import Features
 from models.layers.feature_embedding import FeatureEmbedding
+from models.layers.own_gradient import own_gradient
 from models.layers.pairs import pair_indices
 
 
@@ -56,22 +57,25 @@ def field_aware_products(vectors: Any) -> Any:
 
     Maps the vectors of a `FieldAwareEmbedding`, (B, F, F - 1, D), to (B, R, D).
     """
-    if isinstance(vectors, keras.KerasTensor):  # building a model: no values, no gradient
-        return _products(vectors)
-    return _products_with_gradient(ops.convert_to_tensor(vectors))
+    return _products(vectors)
 
 
+@own_gradient
 def _products(vectors: Any) -> Any:
     # Two gathers, not slices or splits: those cut 2 F strided pieces and concatenate them again.
-    first, second = _factors(vectors)
-    return first * second
+    # The gradient of a gather is a slow scatter. Here every vector is in exactly one pair, so that
+    # it is a gather too, by the inverse permutation.
+    num_fields, others, dim = vectors.shape[1:]
+    flat = ops.reshape(vectors, (-1, num_fields * others, dim))
+    first, second = (ops.take(flat, places, axis=1) for places in _places(num_fields))
 
+    def gradient(upstream: Any) -> Any:
+        by_pair = ops.concatenate([upstream * second, upstream * first], axis=1)
+        inverse = np.argsort(np.concatenate(_places(num_fields)))
+        by_place = ops.take(by_pair, inverse.astype("int32"), axis=1)
+        return ops.reshape(by_place, (-1, num_fields, others, dim))
 
-def _factors(vectors: Any) -> tuple[Any, Any]:
-    """v_{i,f_j} and v_{j,f_i} of all pairs, each (B, R, D)."""
-    num_fields, _, dim = vectors.shape[1:]
-    flat = ops.reshape(vectors, (-1, num_fields * (num_fields - 1), dim))
-    return tuple(ops.take(flat, places, axis=1) for places in _places(num_fields))
+    return first * second, gradient
 
 
 def _places(num_fields: int) -> tuple[np.ndarray, np.ndarray]:
@@ -79,19 +83,3 @@ def _places(num_fields: int) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = pair_indices(num_fields)
     first, second = rows * (num_fields - 1) + columns - 1, columns * (num_fields - 1) + rows
     return first.astype("int32"), second.astype("int32")
-
-
-@ops.custom_gradient
-def _products_with_gradient(vectors: Any) -> Any:
-    # The gradient of a gather is a slow scatter. Here every vector is in exactly one pair, so that
-    # it is a gather too, by the inverse permutation.
-    first, second = _factors(vectors)
-
-    def gradient(*arguments: Any, upstream: Any = None) -> Any:
-        upstream = arguments[0] if upstream is None else upstream
-        by_pair = ops.concatenate([upstream * second, upstream * first], axis=1)
-        inverse = np.argsort(np.concatenate(_places(vectors.shape[1])))
-        by_place = ops.take(by_pair, inverse.astype("int32"), axis=1)
-        return ops.reshape(by_place, (-1, *vectors.shape[1:]))
-
-    return first * second, gradient

@@ -8,10 +8,10 @@ picking a pair's fields moves whole blocks of memory.
 
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
+from models.layers.own_gradient import own_gradient
 from models.layers.pairs import check_pairs, pair_indices
 
 
@@ -32,54 +32,37 @@ def pair_scores(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
         ValueError: a single field.
     """
     check_pairs(vectors.shape[1])
-    if isinstance(vectors, keras.KerasTensor):  # building a model: no values, no gradient
-        products = _products(ops.transpose(vectors, (1, 0, 2)))
-        return _scores(products, kernel, bias, direction, _num_pairs(vectors.shape[1]))[0]
-    return _scores_with_gradient(vectors, kernel, bias, direction)
+    return _scores(vectors, kernel, bias, direction)
 
 
 def sum_of_pairs(vectors: Any, weights: Any) -> Any:
     """sum_{i<j} a_ij v_i * v_j = 1/2 sum_i v_i * (A v)_i: (B, F, D) and (R, B) to (B, D)."""
-    if isinstance(vectors, keras.KerasTensor):
-        return _halved_sum(vectors, ops.matmul(_symmetric(weights, vectors.shape[1]), vectors))
-    return _sum_with_gradient(vectors, weights)
+    return _weighted_sum(vectors, weights)
 
 
-def _products(by_field: Any) -> Any:
-    """(F, B, D) to (R B, D)."""
-    num_fields, _, dim = by_field.shape
-    first, second = pair_indices(num_fields)
-    products = ops.take(by_field, first, axis=0) * ops.take(by_field, second, axis=0)
-    return ops.reshape(products, (-1, dim))
-
-
-def _scores(products: Any, kernel: Any, bias: Any, direction: Any, num_pairs: int) -> Any:
-    """Scores (R, B) and what the gradient needs, W u + b (R B, T)."""
-    hidden = ops.matmul(products, kernel) + bias
-    return ops.reshape(ops.matmul(ops.relu(hidden), direction), (num_pairs, -1)), hidden
-
-
-@ops.custom_gradient
-def _scores_with_gradient(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
+@own_gradient
+def _scores(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
     num_fields, dim = vectors.shape[1:]
     by_field = ops.transpose(vectors, (1, 0, 2))
-    products = _products(by_field)
-    scores, hidden = _scores(products, kernel, bias, direction, _num_pairs(num_fields))
+    first, second = pair_indices(num_fields)
+    products = ops.take(by_field, first, axis=0) * ops.take(by_field, second, axis=0)
+    products = ops.reshape(products, (-1, dim))
+    hidden = ops.matmul(products, kernel) + bias
 
-    def gradient(*arguments: Any, upstream: Any = None) -> tuple[Any, Any, Any, Any]:
-        upstream = ops.reshape(arguments[0] if upstream is None else upstream, (-1, 1))
+    def gradient(upstream: Any) -> tuple[Any, Any, Any, Any]:
         # A product with ones spreads the scores' gradient over T, faster than broadcasting it.
-        spread = ops.matmul(upstream, ops.ones_like(ops.transpose(direction)))
+        ones = ops.ones_like(ops.transpose(direction))
+        spread = ops.matmul(ops.reshape(upstream, (-1, 1)), ones)
         active = ops.cast(hidden > 0, spread.dtype) * spread
         outer, total = ops.matmul(ops.transpose(products), active), ops.sum(active, axis=0)
         weights = ops.squeeze(direction, axis=-1)
         d_direction = ops.expand_dims(ops.sum(kernel * outer, axis=0) + bias * total, axis=-1)
         d_products = ops.matmul(active, ops.transpose(kernel * weights))
-        d_products = ops.reshape(d_products, (_num_pairs(num_fields), -1, dim))
+        d_products = ops.reshape(d_products, (len(first), -1, dim))
         d_vectors = ops.transpose(_gradient_of_products(by_field, d_products), (1, 0, 2))
         return d_vectors, outer * weights, total * weights, d_direction
 
-    return scores, gradient
+    return ops.reshape(ops.matmul(ops.relu(hidden), direction), (len(first), -1)), gradient
 
 
 def _gradient_of_products(by_field: Any, upstream: Any) -> Any:
@@ -95,23 +78,19 @@ def _gradient_of_products(by_field: Any, upstream: Any) -> Any:
     return sum(terms[1:], terms[0])
 
 
-@ops.custom_gradient
-def _sum_with_gradient(vectors: Any, weights: Any) -> Any:
+@own_gradient
+def _weighted_sum(vectors: Any, weights: Any) -> Any:
     num_fields = vectors.shape[1]
     weighted = ops.matmul(_symmetric(weights, num_fields), vectors)
 
-    def gradient(*arguments: Any, upstream: Any = None) -> tuple[Any, Any]:
-        upstream = ops.expand_dims(arguments[0] if upstream is None else upstream, axis=1)
+    def gradient(upstream: Any) -> tuple[Any, Any]:
+        upstream = ops.expand_dims(upstream, axis=1)
         first, second = pair_indices(num_fields)
         of_all = ops.matmul(vectors * upstream, ops.transpose(vectors, (0, 2, 1)))
         of_all = ops.transpose(ops.reshape(of_all, (-1, num_fields * num_fields)))
         return upstream * weighted, ops.take(of_all, first * num_fields + second, axis=0)
 
-    return _halved_sum(vectors, weighted), gradient
-
-
-def _halved_sum(vectors: Any, weighted: Any) -> Any:
-    return 0.5 * ops.sum(vectors * weighted, axis=1)
+    return 0.5 * ops.sum(vectors * weighted, axis=1), gradient
 
 
 def _symmetric(weights: Any, num_fields: int) -> Any:
@@ -127,7 +106,3 @@ def _numbers(num_fields: int) -> np.ndarray:
     numbers = np.full((num_fields, num_fields), len(rows))
     numbers[rows, columns] = numbers[columns, rows] = np.arange(len(rows))
     return numbers
-
-
-def _num_pairs(num_fields: int) -> int:
-    return num_fields * (num_fields - 1) // 2

@@ -5,9 +5,10 @@ R = F (F - 1) / 2 pairs, in the order (0, 1), (0, 2), ..., (0, F-1), (1, 2), ...
 
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
+
+from models.layers.own_gradient import own_gradient
 
 
 def pair_indices(num_fields: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,30 +30,22 @@ def pairwise_products(vectors: Any) -> Any:
         ValueError: a single field.
     """
     check_pairs(vectors.shape[1])
-    if isinstance(vectors, keras.KerasTensor):  # building a model: no values, no gradient
-        return _products(vectors)
-    return _products_with_gradient(ops.convert_to_tensor(vectors))
+    return _products(vectors)
 
 
+@own_gradient
 def _products(vectors: Any) -> Any:
-    # Slices, not two gathers of R rows: a gather's gradient is a scatter, slow on a CPU.
+    # Slices, not two gathers of R rows: a gather's gradient is a scatter, slow on a CPU. The
+    # gradient by hand: each slice's own gradient is a tensor of all fields, mostly zeros, and
+    # their sum takes half of AFM's training step.
     num_fields = vectors.shape[1]
-    return ops.concatenate(
+    products = ops.concatenate(
         [vectors[:, i : i + 1] * vectors[:, i + 1 :] for i in range(num_fields - 1)], axis=1
     )
+    return products, lambda upstream: _gradient_of_products(vectors, upstream)
 
 
-@ops.custom_gradient
-def _products_with_gradient(vectors: Any) -> Any:
-    # The gradient by hand: each slice's own gradient is a tensor of all fields, mostly zeros, and
-    # their sum takes half of AFM's training step.
-    def gradient(*arguments: Any, upstream: Any = None) -> Any:
-        return _pairwise_gradient(vectors, arguments[0] if upstream is None else upstream)
-
-    return _products(vectors), gradient
-
-
-def _pairwise_gradient(vectors: Any, upstream: Any) -> Any:
+def _gradient_of_products(vectors: Any, upstream: Any) -> Any:
     """Gradient of the products: sum_j upstream_ij * v_j for every field i, (B, F, D)."""
     num_fields = vectors.shape[1]
     as_first, as_second, start = [], 0, 0

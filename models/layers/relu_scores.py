@@ -2,8 +2,9 @@
 
 from typing import Any
 
-import keras
 from keras import ops
+
+from models.layers.own_gradient import own_gradient
 
 
 def relu_scores(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
@@ -21,17 +22,14 @@ def relu_scores(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
         bias: b, (T,).
         direction: h, (T, 1).
     """
-    if isinstance(vectors, keras.KerasTensor):  # building a model: no values, no gradient
-        return ops.matmul(ops.relu(ops.matmul(vectors, kernel) + bias), direction)
-    return _scores_with_gradient(vectors, kernel, bias, direction)
+    return _scores(vectors, kernel, bias, direction)
 
 
-@ops.custom_gradient
-def _scores_with_gradient(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
+@own_gradient
+def _scores(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
     hidden = ops.matmul(vectors, kernel) + bias
 
-    def gradient(*arguments: Any, upstream: Any = None) -> tuple[Any, Any, Any, Any]:
-        upstream = arguments[0] if upstream is None else upstream
+    def gradient(upstream: Any) -> tuple[Any, Any, Any, Any]:
         # A product with ones spreads the scores' gradient over T; TensorFlow broadcasts slower.
         spread = ops.matmul(upstream, ops.ones_like(ops.transpose(direction)))
         active = ops.cast(hidden > 0, spread.dtype) * spread

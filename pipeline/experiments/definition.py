@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-import yaml
 
 from pipeline.config import METRICS, RunConfig, apply_override, parse_config
 from pipeline.errors import PipelineError, nearest, unknown
+from pipeline.yaml_files import read_mapping, validate
 
 CONFIGS = Path(__file__).parent / "configs"
 INTERPRET = "interpret"
@@ -91,12 +91,15 @@ class Experiment:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = folder.name
-        self.table = _load(folder / _TABLE, Table)
+        self.table = validate(Table, read_mapping(folder / _TABLE), str(folder / _TABLE))
         stems = {path.stem for path in folder.glob("*.yaml") if path.name != _TABLE}
         odd = sorted(stems ^ set(self.table.rows))
         if odd:
             raise PipelineError(f"{folder / _TABLE}: rows: {odd[0]!r} is not both here and a file")
-        self.rows: dict[str, Row] = {name: _load(self.file(name), Row) for name in self.table.rows}
+        self.rows = {
+            name: validate(Row, read_mapping(self.file(name)), str(self.file(name)))
+            for name in self.table.rows
+        }
         for name, row in self.rows.items():
             if row.pretrain:
                 self._check_pretrain(name, row.pretrain)
@@ -219,19 +222,3 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         else:
             found[key] = copy.deepcopy(value)
     return found
-
-
-def _load(path: Path, section: type[Any]) -> Any:
-    try:
-        return section.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise PipelineError(f"{path}:{where} not valid YAML") from error
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        hint = ""
-        if first["type"] == "extra_forbidden":
-            hint = nearest(str(first["loc"][-1]), section.model_fields)
-        raise PipelineError(f"{path}: {key}: {first['msg']}{hint}") from error

@@ -6,10 +6,11 @@ from typing import Any
 
 import keras
 
-from models.layers import pairs
+from models.layers import own_gradient
 from models.layers.attention_pooling import AttentionPooling
 from models.layers.feature_embedding import FeatureEmbedding, pool_positions
 from models.layers.pair_attention_pooling import PairAttentionPooling
+from models.layers.pairs import pairwise_products
 
 
 @contextmanager
@@ -32,20 +33,16 @@ def plain_embeddings() -> Iterator[None]:
         values = keras.ops.expand_dims(inputs["values"], -1)
         return pool_positions(self.lookup(inputs["ids"]) * values, self.features)
 
-    def plain_scores(self: AttentionPooling, interactions: Any) -> Any:
-        return self.score(self.hidden(interactions))
-
     def plain_pooling(self: PairAttentionPooling, vectors: Any, present: Any, **call: Any) -> Any:
-        return AttentionPooling.call(self, pairs._products(vectors), present=present, **call)
+        return AttentionPooling.call(self, pairwise_products(vectors), present=present, **call)
 
-    pooling = PairAttentionPooling.call
-    PairAttentionPooling.call = plain_pooling
-    scores, products = AttentionPooling._scores, pairs._products_with_gradient
+    pooling, without_gradient = PairAttentionPooling.call, own_gradient._without_gradient
     FeatureEmbedding.build, FeatureEmbedding.call = plain_build, plain_call
-    AttentionPooling._scores, pairs._products_with_gradient = plain_scores, pairs._products
+    PairAttentionPooling.call = plain_pooling
+    own_gradient._without_gradient = lambda tensors: True
     try:
         yield
     finally:
         FeatureEmbedding.build, FeatureEmbedding.call = build, call
-        AttentionPooling._scores, pairs._products_with_gradient = scores, products
         PairAttentionPooling.call = pooling
+        own_gradient._without_gradient = without_gradient

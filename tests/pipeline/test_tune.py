@@ -61,7 +61,11 @@ def test_a_hopeless_trial_is_pruned(tmp_path):
     [
         ("metric: acu\nspace: {a: [1]}", "unknown metric 'acu'"),
         ("spaces: {a: [1]}", "space"),
-        ("space: {optimizer.learnin_rate: {low: 1, heigh: 2}}", "space"),
+        (
+            "space: {optimizer.learning_rate: {low: 1, hig: 2}}",
+            r"space.yaml: space.optimizer.learning_rate.high: missing; "
+            r"space.optimizer.learning_rate.hig: unknown key \(did you mean 'high'\?\)$",
+        ),
         ("space: {training.epoch: [1]}", "training.epoch: unknown key"),
         ("space: {name.x: [1]}", "name is not a section"),
     ],

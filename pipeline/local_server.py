@@ -31,7 +31,15 @@ def serving(flags: Sequence[str]) -> Iterator[Addresses]:
 
     Raises PipelineError with the server's own words where it does not start.
     """
-    command = [sys.executable, "-m", "pipeline", "serve", "--port=0", "--rest_api_port=0", *flags]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "serve",
+        "--port=auto",
+        "--rest_api_port=auto",
+        *flags,
+    ]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=log, text=True

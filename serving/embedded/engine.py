@@ -1,6 +1,7 @@
 """One loaded SavedModel: a TF1-style session that runs feed names to fetch names."""
 
 import logging
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -36,7 +37,8 @@ class SavedModel:
     Args:
         path: version directory holding `saved_model.pb` or `saved_model.pbtxt`.
         tags: meta-graph tags.
-        session_config: session options, or None for TensorFlow's defaults.
+        session_config: session options; the numbers of threads that it leaves open are ours,
+            see `with_thread_defaults`.
 
     Raises:
         ServingError: with the code and text of the load failure.
@@ -59,7 +61,9 @@ class SavedModel:
                 f"{path}",
             )
         graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=graph, config=_with_defaults(session_config))
+        self._session = tf.compat.v1.Session(
+            graph=graph, config=with_thread_defaults(session_config)
+        )
         try:
             with graph.as_default():
                 self.meta_graph: meta_graph_pb2.MetaGraphDef = tf.compat.v1.saved_model.loader.load(
@@ -124,17 +128,25 @@ class SavedModel:
         return made
 
 
-def _with_defaults(given: config_pb2.ConfigProto | None) -> config_pb2.ConfigProto:
-    """The session options, ops run by the calling thread where nothing else is asked for.
+def with_thread_defaults(given: config_pb2.ConfigProto | None) -> config_pb2.ConfigProto:
+    """The session options, with one thread inside an op and one a core across ops where 0 is asked.
 
-    Requests come from a pool of threads already. Handing the small ops of a scoring graph to one
-    more pool costs more than it brings: a third of the run in the case measured (README).
+    The ops of a scoring graph are too small to be cut up; its branches (the parts of a request's
+    rows, `serving/row_parts.py`) run beside each other. Of four settings measured it is the fastest
+    (`tests/benchmarks/results/serving_threads.md`). A single core has nothing to hand an op to, so
+    there the calling thread runs them all (-1).
+
+    TensorFlow sizes the pool inside ops once per process, by the first session or eager op: in the
+    server program by the first model that loads.
     """
     config = config_pb2.ConfigProto()
     if given is not None:
         config.CopyFrom(given)
-    if config.inter_op_parallelism_threads == 0:
-        config.inter_op_parallelism_threads = -1
+    cores = os.cpu_count() or 1
+    config.intra_op_parallelism_threads = config.intra_op_parallelism_threads or 1
+    config.inter_op_parallelism_threads = config.inter_op_parallelism_threads or (
+        cores if cores > 1 else -1
+    )
     return config
 
 

@@ -45,6 +45,12 @@ def serialized_examples(message: input_pb2.Input) -> np.ndarray:
     return array
 
 
+def count_examples(message: input_pb2.Input) -> int:
+    """Examples of an Input of either kind, without decoding them."""
+    kind = message.WhichOneof("kind")
+    return len(getattr(message, kind).examples) if kind else 0
+
+
 def find_signature(servable: Servable, name: str) -> Signature:
     """The signature of that name, the default one for an empty name.
 

@@ -31,6 +31,9 @@ _IGNORED = (
     "xla_cpu_compilation_enabled",
     "xla_gpu_compilation_enabled",
 )
+# Our own word, so that nothing TensorFlow Serving understands means something else here.
+_AUTO = "auto"
+_FREE_PORT = -1
 _REFUSED = (
     "mixed_precision",
     "prefer_tflite_model",
@@ -44,6 +47,14 @@ def _boolean(text: str) -> bool:
     if value is None:
         raise argparse.ArgumentTypeError(f"expected true or false; got {text!r}")
     return value
+
+
+def _port(text: str) -> int:
+    if text == _AUTO:
+        return _FREE_PORT
+    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535 or auto; got {text!r}")
+    return int(text)
 
 
 def make_parser(prog: str = "python -m serving.embedded") -> argparse.ArgumentParser:
@@ -73,8 +84,8 @@ def _flag(parser: argparse.ArgumentParser, name: str, default: bool, text: str) 
 
 def _add_ports(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--port", type=int, default=8500, help="gRPC port; 0 picks a free one, -1 opens none")
-    add("--rest_api_port", type=int, default=8501, help="REST port; 0 a free one, -1 none")
+    add("--port", type=_port, default=8500, help="gRPC port; 0: none; auto: a free one")
+    add("--rest_api_port", type=_port, default=0, help="REST port; 0: none; auto: a free one")
     add("--bind_address", default="127.0.0.1", help="address of both ports (0.0.0.0: everyone)")
     add("--grpc_socket_path", default="", help="unix socket gRPC also listens on")
     add("--ssl_config_file", default="", help="text SSLConfig: TLS of the gRPC port")
@@ -117,9 +128,9 @@ def _add_features(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "enable_model_warmup", True, "replay warm-up records before serving")
     add("--num_request_iterations_for_warmup", type=int, default=0, help="used if above 0")
     add("--monitoring_config_file", default="", help="text MonitoringConfig")
-    add("--tensorflow_session_parallelism", type=int, default=0, help="threads of both pools")
-    add("--tensorflow_intra_op_parallelism", type=int, default=0, help="threads inside one op")
-    add("--tensorflow_inter_op_parallelism", type=int, default=0, help="threads across ops")
+    add("--tensorflow_session_parallelism", type=int, default=0, help="of both pools")
+    add("--tensorflow_intra_op_parallelism", type=int, default=0, help="inside one op (0: one)")
+    add("--tensorflow_inter_op_parallelism", type=int, default=0, help="across ops (0: one a core)")
     add("--tensorflow_session_config_file", default="", help="text ConfigProto")
     _flag(parser, "enable_grpc_healthcheck_service", False, "serve grpc.health.v1.Health")
     _flag(parser, "enable_signature_method_name_check", False, "check of Classify and Regress")
@@ -185,15 +196,15 @@ def _options(flags: argparse.Namespace) -> ServerOptions:
     rest_port = flags.rest_api_port
     if rest_port > 0 and rest_port == flags.port:
         print("--rest_api_port equals --port: REST is not served", file=sys.stderr)
-        rest_port = -1
-    if flags.port < 0 and rest_port < 0 and not flags.grpc_socket_path:
-        raise ServerConfigError("no port to serve on: --port and --rest_api_port are both off")
+        rest_port = 0
+    if flags.port == 0 and not flags.grpc_socket_path:
+        raise ServerConfigError("--port is 0 (no gRPC port), so --grpc_socket_path must be set")
     config_file = Path(flags.model_config_file) if flags.model_config_file else None
     return ServerOptions(
         models=_models(flags),
         host=flags.bind_address,
-        port=flags.port if flags.port >= 0 else None,
-        rest_port=rest_port if rest_port >= 0 else None,
+        port=_listening(flags.port),
+        rest_port=_listening(rest_port),
         grpc_socket_path=flags.grpc_socket_path,
         model_config_file=config_file,
         model_config_poll_seconds=flags.model_config_file_poll_wait_seconds,
@@ -225,6 +236,11 @@ def _options(flags: argparse.Namespace) -> ServerOptions:
     )
 
 
+def _listening(flag: int) -> int | None:
+    """A port flag as ServerOptions has it: 0 a free port, None no port."""
+    return {_FREE_PORT: 0, 0: None}.get(flag, flag)
+
+
 def _models(flags: argparse.Namespace) -> ModelServerConfig:
     if flags.model_config_file:
         return read_models_config(flags.model_config_file)
@@ -254,10 +270,10 @@ def _monitoring(flags: argparse.Namespace) -> MonitoringConfig:
 def _session(flags: argparse.Namespace) -> config_pb2.ConfigProto:
     both = flags.tensorflow_session_parallelism
     intra, inter = flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism
-    if both and (intra or inter):
+    if both and intra and inter:
         raise ServerConfigError(
-            "--tensorflow_session_parallelism cannot be set together with "
-            "--tensorflow_intra_op_parallelism or --tensorflow_inter_op_parallelism"
+            "--tensorflow_session_parallelism cannot be set together with both of "
+            "--tensorflow_intra_op_parallelism and --tensorflow_inter_op_parallelism"
         )
     config = config_pb2.ConfigProto()
     if flags.tensorflow_session_config_file:

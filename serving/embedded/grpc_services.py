@@ -101,9 +101,9 @@ class GrpcServices:
 
     async def _multi_inference(self, body: bytes, context: Context) -> bytes:
         def make(servable: Servable, request: inference_pb2.MultiInferenceRequest) -> Work:
-            rows = request.input.example_list.examples
-            self._metrics.example_counts.observe(servable.name, amount=len(rows))
-            self._metrics.example_count_total.add(servable.name, by=len(rows))
+            rows = examples.count_examples(request.input)
+            self._metrics.example_counts.observe(servable.name, amount=rows)
+            self._metrics.example_count_total.add(servable.name, by=rows)
             return multi_inference.plan(servable, request, self._options.method_name_check)
 
         kind = inference_pb2.MultiInferenceRequest

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from serving.embedded.errors import ServingError, from_exception, json_error_body
 from serving.embedded.metrics import Metrics
 from serving.embedded.options import ServerOptions
-from serving.embedded.rest_api import Answer, RestApi, error_answer
+from serving.embedded.rest_api import Answer, RestApi
 from serving.embedded.runner import Admission
 
 Receive = Callable[[], Awaitable[dict]]
@@ -50,7 +50,8 @@ class HttpApp:
         except ClientGoneError:
             return
         except Exception as error:
-            answer = error_answer(from_exception(error))
+            failure = from_exception(error)
+            answer = self._api.refuse(scope["method"], _target(scope), failure)
         await self._send(scope, answer, send)
 
     async def _admitted(self, scope: dict, receive: Receive) -> Answer:

@@ -6,11 +6,16 @@ from collections.abc import Sequence
 
 LATENCY_LIMITS = tuple(10 * 1.8**i for i in range(33))  # microseconds
 SIZE_LIMITS = tuple(float(2**i) for i in range(16))
+_MAX_SERIES = 1000
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
 class Counter:
-    """A number per combination of label values that only grows."""
+    """A number per combination of label values that only grows.
+
+    Label values may come from clients (a model's name in a URL), so there is a limit to their
+    combinations: whatever is beyond it counts under empty values.
+    """
 
     kind = "counter"
 
@@ -22,6 +27,8 @@ class Counter:
 
     def add(self, *values: str, by: int = 1) -> None:
         with self._lock:
+            if values not in self._values and len(self._values) >= _MAX_SERIES:
+                values = ("",) * len(values)
             self._values[values] = self._values.get(values, 0) + by
 
     def value(self, *values: str) -> int:

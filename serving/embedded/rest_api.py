@@ -61,13 +61,23 @@ class RestApi:
             self._metrics.request_count.add("", "INVALID_ARGUMENT")
             return Answer(400, b"")
         except Exception as error:
-            failure = from_exception(error)
-            self._metrics.request_count.add(model, failure.code)
-            return error_answer(failure)
+            return self._failed(model, from_exception(error))
         self._metrics.request_count.add(model, "OK")
         micros = (time.perf_counter() - started) * 1e6
         self._metrics.request_latency.observe(model, api, "REST", amount=micros)
         return Answer(200, text)
+
+    def refuse(self, method: str, target: str, failure: ServingError) -> Answer:
+        """The counted answer to a request that is turned away before anything is asked of it."""
+        try:
+            model = match(method, target).name
+        except ValueError:  # no route, or a version beyond int64
+            model = ""
+        return self._failed(model, failure)
+
+    def _failed(self, model: str, failure: ServingError) -> Answer:
+        self._metrics.request_count.add(model, failure.code)
+        return Answer(failure.http_status, json_error_body(failure.message))
 
     def _describe(self, route: Route) -> bytes:
         if route.api == "status":
@@ -125,8 +135,3 @@ def _plan_predict(servable: Servable, body: json_predict.PredictBody) -> Work:
         signature.fetch_names,
         lambda arrays: write(specs, arrays),
     )
-
-
-def error_answer(error: ServingError) -> Answer:
-    """The JSON error of a status."""
-    return Answer(error.http_status, json_error_body(error.message))

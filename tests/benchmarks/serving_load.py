@@ -3,6 +3,7 @@ batching.
 
     python -m tests.benchmarks.serving_load                          # a DeepFM with random weights
     python -m tests.benchmarks.serving_load --model-dir repository/ctr --seconds 10
+    python -m tests.benchmarks.serving_load --compare threads        # TensorFlow's two pools
 
 Server and clients are two processes on the same machine. A client sends the next request when it
 has the answer to the last one. The variants are run in turn, round after round, so that what else
@@ -11,7 +12,9 @@ the machine does falls on all alike; each figure is over all rounds.
 
 import argparse
 import multiprocessing
+import shlex
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -36,6 +39,14 @@ max_batch_size { value: 3200 }
 batch_timeout_micros { value: 0 }
 max_enqueued_batches { value: 1000 }
 """
+
+INTRA, INTER = "--tensorflow_intra_op_parallelism", "--tensorflow_inter_op_parallelism"
+THREADS = {
+    "inside 1, across: caller's": [f"{INTRA}=1"],
+    "inside 2, across: caller's": [f"{INTRA}=2"],
+    "inside 1, across 2": [f"{INTRA}=1", f"{INTER}=2"],
+    "inside 2, across 2": [f"{INTRA}=2", f"{INTER}=2"],
+}
 
 
 def closed_loop(port: int, body: bytes, clients: int, seconds: float) -> list[float]:
@@ -84,43 +95,62 @@ def measure(
                 }
 
 
+def variants(compare: str, folder: Path) -> dict[str, list[str]]:
+    """Flags of the servers that are compared."""
+    if compare == "threads":
+        return THREADS
+    parameters = folder / "batching.config"
+    parameters.write_text(BATCHING)
+    return {
+        "unbatched": [],
+        "batched": ["--enable_batching", f"--batching_parameters_file={parameters}"],
+    }
+
+
+def measure_model(
+    model: str, model_dir: Path | None, arguments: argparse.Namespace
+) -> Iterator[dict[str, object]]:
+    """The rows of one model, a server of it for each variant."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
+        base = Path(folder) / "model"
+        if model_dir:
+            version = newest_version(model_dir)
+            shutil.copytree(version, base / "1")
+            request = recorded_request(version, arguments.rows)
+        else:
+            request = build_model(model, base / "1", arguments.rows)
+        ports = {
+            name: servers.enter_context(server_process(base, flags))[1]
+            for name, flags in variants(arguments.compare, Path(folder)).items()
+        }
+        body = request.SerializeToString()
+        shared = {"model": model_dir.name if model_dir else model, "request bytes": len(body)}
+        for row in measure(ports, body, arguments.clients, arguments.seconds, arguments.rounds):
+            yield shared | row
+
+
 def main() -> None:
-    """Run the benchmark and write `results/serving_load.md`."""
+    """Run the benchmark and write `results/serving_load.md`, or `serving_threads.md`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model-dir", type=Path, help="base path or version of a SavedModel")
-    parser.add_argument("--model", default="deepfm", help="model of the zoo, without --model-dir")
+    parser.add_argument("--models", nargs="+", default=["deepfm"], help="of the zoo")
+    parser.add_argument("--compare", choices=["batching", "threads"], default="batching")
     parser.add_argument("--rows", type=int, default=100, help="candidates a request")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=5.0, help="of each run")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     where = machine()
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
-        base = Path(folder) / "model"
-        if arguments.model_dir:
-            version = newest_version(arguments.model_dir)
-            shutil.copytree(version, base / "1")
-            request = recorded_request(version, arguments.rows)
-        else:
-            request = build_model(arguments.model, base / "1", arguments.rows)
-        parameters = Path(folder) / "batching.config"
-        parameters.write_text(BATCHING)
-        flags = {
-            "unbatched": [],
-            "batched": ["--enable_batching", f"--batching_parameters_file={parameters}"],
-        }
-        ports = {
-            name: servers.enter_context(server_process(base, chosen))[1]
-            for name, chosen in flags.items()
-        }
-        body = request.SerializeToString()
-        rows = list(measure(ports, body, arguments.clients, arguments.seconds, arguments.rounds))
+    rows = []
+    for model in [""] if arguments.model_dir else arguments.models:
+        rows += measure_model(model, arguments.model_dir, arguments)
     write_results(
-        "serving_load",
+        "serving_threads" if arguments.compare == "threads" else "serving_load",
         rows,
-        command="python -m tests.benchmarks.serving_load",
-        note=f"Raw features, {arguments.rows} candidates and {len(body):,} bytes a request, gRPC, "
-        f"embedded server, {arguments.model_dir or arguments.model}; client on the same machine.",
+        command=shlex.join(["python", "-m", "tests.benchmarks.serving_load", *sys.argv[1:]]),
+        note=f"Raw features, {arguments.rows} candidates a request, gRPC, embedded server, client "
+        f"on the same machine; the variants in turn, {arguments.rounds} rounds of "
+        f"{arguments.seconds:g} s each.",
         where=where,
     )
 

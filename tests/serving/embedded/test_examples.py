@@ -286,6 +286,15 @@ class TestMultiInference:
         call = lambda: calls.prediction.MultiInference(request, timeout=30)  # noqa: E731
         assert refused(call) == (code, text)
 
+    def test_examples_under_a_context_are_counted(self, calls):
+        counter = calls.server.metrics.example_count_total
+        before = counter.value("all")
+        request = self.request(("all", "regress", REGRESS))
+        rows = list(request.input.example_list.examples)
+        request.input.example_list_with_context.examples.extend(rows * 3)
+        calls.prediction.MultiInference(request, timeout=30)
+        assert counter.value("all") == before + 3
+
     def test_one_task_counts_its_examples(self, calls):
         counter = calls.server.metrics.example_count_total
         before = counter.value("all")

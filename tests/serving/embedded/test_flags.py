@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from serving.embedded import main
+from serving.embedded.engine import with_thread_defaults
 from serving.embedded.flags import parse
 from serving.server_config import ServerConfigError
 
@@ -20,7 +21,7 @@ BASE = ["--model_base_path=/models/m"]
 
 def test_defaults():
     options = parse(BASE)
-    assert (options.host, options.port, options.rest_port) == ("127.0.0.1", 8500, 8501)
+    assert (options.host, options.port, options.rest_port) == ("127.0.0.1", 8500, None)
     entry = options.models.model_config_list.config[0]
     assert (entry.name, entry.base_path) == ("default", "/models/m")
     assert options.file_system_poll_seconds == 1
@@ -40,7 +41,8 @@ def test_values():
             *BASE,
             "--model_name=ctr",
             "--port=0",
-            "--rest_api_port=-1",
+            "--grpc_socket_path=/tmp/grpc",
+            "--rest_api_port=auto",
             "--bind_address=::",
             "--enable_batching",
             "--enable_model_warmup=false",
@@ -57,7 +59,7 @@ def test_values():
         ]
     )
     assert options.models.model_config_list.config[0].name == "ctr"
-    assert (options.host, options.port, options.rest_port) == ("::", 0, None)
+    assert (options.host, options.port, options.rest_port) == ("::", None, 0)
     assert options.batching.max_batch_size == 1000
     assert (options.warmup, options.warmup_iterations) == (False, 3)
     assert options.load_retry_seconds == 0.5
@@ -73,8 +75,20 @@ def test_values():
 
 
 def test_session_parallelism_sets_both_pools():
-    session = parse([*BASE, "--tensorflow_session_parallelism=3"]).session
+    flags = [*BASE, "--tensorflow_session_parallelism=3"]
+    session = parse(flags).session
     assert (session.intra_op_parallelism_threads, session.inter_op_parallelism_threads) == (3, 3)
+    session = parse([*flags, "--tensorflow_inter_op_parallelism=1"]).session
+    assert (session.intra_op_parallelism_threads, session.inter_op_parallelism_threads) == (3, 1)
+
+
+def test_threads_nobody_asks_for_are_one_inside_an_op_and_one_a_core():
+    cores = os.cpu_count() or 1
+    threads = with_thread_defaults(parse(BASE).session)
+    assert threads.intra_op_parallelism_threads == 1
+    assert threads.inter_op_parallelism_threads == (cores if cores > 1 else -1)
+    chosen = with_thread_defaults(parse([*BASE, "--tensorflow_session_parallelism=7"]).session)
+    assert (chosen.intra_op_parallelism_threads, chosen.inter_op_parallelism_threads) == (7, 7)
 
 
 def test_config_file_replaces_name_and_base_path(tmp_path):
@@ -90,6 +104,13 @@ def test_config_file_replaces_name_and_base_path(tmp_path):
 def test_rest_port_must_differ(capsys):
     assert parse([*BASE, "--port=9000", "--rest_api_port=9000"]).rest_port is None
     assert "REST is not served" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "any", ""])
+def test_a_port_is_a_port(port, capsys):
+    with pytest.raises(SystemExit):
+        parse([*BASE, f"--rest_api_port={port}"])
+    assert "expected a port from 0 to 65535 or auto" in capsys.readouterr().err
 
 
 def test_unknown_flags_print_the_usage_and_the_start_goes_on(capsys):
@@ -115,7 +136,7 @@ def test_unknown_flags_print_the_usage_and_the_start_goes_on(capsys):
         ),
         ([*BASE, "--prefer_tflite_model"], "--prefer_tflite_model is not supported"),
         ([*BASE, "--grpc_channel_arguments=novalue"], "expected key=value"),
-        ([*BASE, "--port=-1", "--rest_api_port=-1"], "no port to serve on"),
+        ([*BASE, "--port=0", "--rest_api_port=8501"], "so --grpc_socket_path must be set"),
         (["--model_config_file=/no/such/file"], "/no/such/file: cannot be read"),
     ],
 )
@@ -136,7 +157,14 @@ class TestProgram:
     def start(*flags):
         root = Path(__file__).parents[3]
         return subprocess.Popen(
-            [sys.executable, "-m", "serving.embedded", "--port=0", "--rest_api_port=0", *flags],
+            [
+                sys.executable,
+                "-m",
+                "serving.embedded",
+                "--port=auto",
+                "--rest_api_port=auto",
+                *flags,
+            ],
             cwd=root,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
             stdout=subprocess.PIPE,
@@ -145,13 +173,25 @@ class TestProgram:
         )
 
     def test_serves_and_drains_on_sigterm(self, everything):
-        program = self.start(f"--model_base_path={everything}", "--model_name=all")
+        threads = 64 + (os.cpu_count() or 1)
+        program = self.start(
+            f"--model_base_path={everything}",
+            "--model_name=all",
+            f"--tensorflow_intra_op_parallelism={threads}",
+            "--tensorflow_inter_op_parallelism=3",
+        )
         try:
             line = program.stdout.readline()
             found = re.fullmatch(
                 r"serving gRPC on 127\.0\.0\.1:(\d+), REST on 127\.0\.0\.1:(\d+)\n", line
             )
             assert found, line
+            if sys.platform == "linux":
+                # TensorFlow made pools of these sizes: neither came after the runtime had begun.
+                tasks = Path(f"/proc/{program.pid}/task").glob("*/comm")
+                names = [task.read_text().strip() for task in tasks]
+                assert names.count("tf_Compute") == 3
+                assert len(names) > threads
             port = int(found[2])
             body = json.dumps({"signature_name": "slow", "inputs": [60_000]}).encode()
             head = f"POST /v1/models/all:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"

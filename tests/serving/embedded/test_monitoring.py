@@ -56,6 +56,19 @@ def test_requests_are_counted(calls):
     assert growth == [3, 2, 1, 1, 1, 1, 2]
 
 
+def test_requests_turned_away_are_counted(half):
+    monitoring = MonitoringConfig(enabled=True)
+    options = ServerOptions(models=models_config(half=half), monitoring=monitoring, max_requests=0)
+    with Server(options) as server, Calls(server) as calls:
+        calls.error("half:predict", {"inputs": 1.0}, 429)
+        calls.error("half:nothing", {"inputs": 1.0}, 429)
+        refused(lambda: calls.predict(predict_request("half", x=np.zeros(1, np.float32))))
+        text = scrape(calls)
+    name = ':tensorflow:serving:request_count{model_name="%s",status="RESOURCE_EXHAUSTED"}'
+    # A gRPC request is turned away before it is parsed, so nobody knows its model.
+    assert (value(text, name % "half"), value(text, name % "")) == (1, 2)
+
+
 def test_any_method_and_no_query(calls):
     assert calls.http.post(DEFAULT_METRICS_PATH).status_code == 200
     response = calls.http.get(DEFAULT_METRICS_PATH + "?x=1")
@@ -89,6 +102,17 @@ def test_histogram():
         ':a:b_sum{m="x"} 55.5',
         ':a:b_count{m="x"} 3',
     ]
+
+
+def test_clients_cannot_make_endless_series():
+    counter = Counter(":c", ("m", "status"))
+    counter.add("known", "OK")
+    for number in range(2000):
+        counter.add(f"made up {number}", "NOT_FOUND")
+    counter.add("known", "OK")
+    assert counter.value("known", "OK") == 2
+    assert len(counter.lines()) <= 1001
+    assert sum(int(line.rsplit(" ", 1)[1]) for line in counter.lines()) == 2002
 
 
 def test_braces_even_without_labels_and_escapes():

@@ -71,6 +71,12 @@ def updates_whole(optimizer: keras.optimizers.Optimizer) -> bool:
     return optimizer.table_update == "whole" or optimizer.table_l2_on == "table"
 
 
+def gains_from_xla(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether a step is faster as one XLA computation: all but accumulation by row, where XLA,
+    which does not know how many rows a few batches touch, makes room for all of the table."""
+    return updates_whole(optimizer) or not optimizer.gradient_accumulation_steps
+
+
 def catch_up(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> None:
     """Bring every row up to date before the weights are read (exact Adam; else nothing to do)."""
     if isinstance(optimizer, SparseAdam) and optimizer.exact and not updates_whole(optimizer):

@@ -17,7 +17,6 @@ import keras
 from rich.console import Console
 
 import models
-from models.optimizers.compiled_step import compile_dense_part
 from pipeline import callbacks as cb
 from pipeline import checkpoint
 from pipeline.calibration import calibrated_metrics, fit_calibration
@@ -27,7 +26,7 @@ from pipeline.data import TrainingData
 from pipeline.errors import PipelineError
 from pipeline.evaluate import Scorer, Split, evaluate_split
 from pipeline.metrics import Metrics, SingleClassError
-from pipeline.optimizers import build_optimizer, catch_up, updates_whole
+from pipeline.optimizers import build_optimizer, catch_up, gains_from_xla
 from pipeline.report import plot_history, plot_split
 from pipeline.rundir import Run, check_spec, load_prepared, prepared_path
 from pipeline.strategy import Strategy
@@ -167,21 +166,17 @@ class Trainer:
             config.training.batch_size,
         )
         if jit == "auto":
-            jit = self.strategy.replicas == 1
-        whole = updates_whole(optimizer)
+            jit = self.strategy.replicas == 1 and gains_from_xla(optimizer)
         binary = config.training.task == "binary"
         model.compile(
             optimizer=optimizer,
             loss=keras.losses.BinaryCrossentropy(from_logits=True)
             if binary
             else keras.losses.MeanSquaredError(),
-            jit_compile=jit and whole,
+            jit_compile=jit,
             steps_per_execution=config.training.steps_per_execution,
         )
         optimizer.build(model.trainable_variables)
-        if jit and not whole:
-            # XLA knows no update by row: it gets the forward and the backward pass.
-            compile_dense_part(model)
         return model
 
     def _data(self) -> TrainingData:

@@ -1,7 +1,6 @@
 """Row-sparse optimizers of the TensorFlow backend, one public optimizer per file."""
 
 from models.optimizers.choice import table_update
-from models.optimizers.compiled_step import compile_dense_part
 from models.optimizers.ftrl import FTRL
 from models.optimizers.row_sparse import RowSparse
 from models.optimizers.sparse_adagrad import SparseAdagrad
@@ -14,6 +13,5 @@ __all__ = [
     "SparseAdagrad",
     "SparseAdam",
     "SparseSGD",
-    "compile_dense_part",
     "table_update",
 ]

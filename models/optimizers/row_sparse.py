@@ -5,7 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from models.optimizers.rows import add_rows, gather_rows, merge_rows, native, write_rows
+from models.optimizers.repeated_rows import RepeatedRows
+from models.optimizers.rows import add_rows, gather_rows, native, write_rows
 
 _SCOPES = ("rows", "table")
 _UPDATES = ("rows", "whole")
@@ -77,6 +78,7 @@ class RowSparse:
         self.table_l2_on = table_l2_on
         self.table_update = table_update
         self._table_keys: set[str] = set()
+        self._repeated = RepeatedRows()
 
     def build(self, variables: list[Any]) -> None:
         """Creates the slots of every weight, and the flags gradient accumulation needs."""
@@ -123,22 +125,18 @@ class RowSparse:
             lr = tf.cast(learning_rate, variable.dtype)
             self.update_dense(tf.cast(gradient, variable.dtype), native(variable), index, lr)
             return
-        slices = gradient if self._is_merged() else merge_rows(gradient)
-        new = self.new_rows(slices.indices, slices.values, variable, learning_rate)
+        if self._is_merged():
+            rows, slices = gradient.indices, gradient
+        else:
+            rows, slices = self._repeated.merge(gradient)
+        new = self._new_rows(rows, slices.values, variable, learning_rate)
         self.write_new_rows(slices.indices, new, variable)
 
-    def new_rows(
+    def _new_rows(
         self, rows: tf.Tensor, gradient: tf.Tensor, variable: Any, learning_rate: Any
     ) -> list[tf.Tensor]:
-        """What the step makes of some rows of a table, without writing: XLA can compile it.
-
-        Args:
-            rows: (U,), each named once.
-            gradient: its rows (U, ...), summed over the batch.
-
-        Returns:
-            the new rows (U, ...) of the table and of each of its slots.
-        """
+        """What the step makes of rows (U,) of a table and its slots, given their summed gradient
+        (U, ...)."""
         lr = tf.cast(self.table_rate(learning_rate), variable.dtype)
         weights, values = gather_rows(variable, rows), tf.cast(gradient, variable.dtype)
         if self.table_l2:
@@ -152,26 +150,11 @@ class RowSparse:
         return [weights, *slots]
 
     def write_new_rows(self, rows: tf.Tensor, new: list[tf.Tensor], variable: Any) -> None:
-        """Writes what `new_rows` made to the table and its slots."""
+        """Writes new rows (U, ...) of the table and of each of its slots."""
         self._table_keys.add(self._var_key(variable))
         targets = [variable, *self.row_slots(self._get_variable_index(variable))]
         for target, values in zip(targets, new, strict=True):
             write_rows(target, rows, values)
-
-    @property
-    def steps_by_new_rows(self) -> bool:
-        """Whether `new_rows` is all that a step does to a table: no clipping, no accumulation,
-        no moving average, one replica."""
-        return not (
-            self.table_update == "whole"
-            or self.table_l2_on == "table"
-            or self.clipnorm
-            or self.global_clipnorm
-            or self.clipvalue
-            or self.gradient_accumulation_steps
-            or self.use_ema
-            or self._distribution_strategy.num_replicas_in_sync > 1
-        )
 
     def table_rate(self, learning_rate: Any) -> Any:
         """The tables' learning rate at this step, given the others'."""
@@ -188,6 +171,7 @@ class RowSparse:
         return alone and bool(clips or self.gradient_accumulation_steps)
 
     def _backend_apply_gradients(self, grads: list[Any], trainable_variables: list[Any]) -> None:
+        self._repeated.forget()
         pairs = list(zip(grads, trainable_variables, strict=True))
         tables = [v for g, v in pairs if isinstance(g, tf.IndexedSlices)]
         self._table_keys.update(self._var_key(v) for v in tables)
@@ -216,7 +200,9 @@ class RowSparse:
     def _clip_gradients(self, grads: list[Any]) -> list[Any]:
         if not (self.clipnorm or self.global_clipnorm or self.clipvalue):
             return grads
-        grads = [merge_rows(g) if isinstance(g, tf.IndexedSlices) else g for g in grads]
+        grads = [
+            self._repeated.merge(g)[1] if isinstance(g, tf.IndexedSlices) else g for g in grads
+        ]
         if self.global_clipnorm:
             return tf.clip_by_global_norm(grads, self.global_clipnorm)[0]
         if self.clipnorm:

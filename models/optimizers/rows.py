@@ -10,21 +10,6 @@ from typing import Any
 import tensorflow as tf
 
 
-def merge_rows(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
-    """Sums the slices that fall on the same row, so that each row is named once.
-
-    Args:
-        gradient: slices (N, ...) with indices (N,), rows repeated as a batch repeats its features.
-
-    Returns:
-        Slices (U, ...) with U <= N distinct indices.
-    """
-    # int32 halves the work of the hash table inside `tf.unique`.
-    rows, where = tf.unique(tf.cast(gradient.indices, tf.int32))
-    values = tf.math.unsorted_segment_sum(gradient.values, where, tf.size(rows))
-    return tf.IndexedSlices(values, rows, gradient.dense_shape)
-
-
 def gather_rows(variable: Any, rows: tf.Tensor) -> tf.Tensor:
     """The rows (U, ...) of a `tf.Variable` or a Keras one."""
     resource = native(variable)

@@ -57,9 +57,9 @@ class SkippedSteps:
         """Notes that step number `step` (from 1) had step size `size`."""
         weights = tf.constant(self._weights, tf.float32)
         starts = step - tf.range(1, weights.shape[0] + 1)
-        valid = tf.reshape(tf.where(starts >= 0), [-1])
-        slots = tf.math.floormod(tf.gather(starts, valid), _HISTORY)
-        add_rows(self._sums, slots, size * tf.gather(weights, valid))
+        # Before the first step there was none to note: zero is added to some other entry.
+        weights = tf.where(tf.reshape(starts >= 0, [-1, 1]), weights, 0.0)
+        add_rows(self._sums, tf.math.floormod(starts, _HISTORY), size * weights)
         write_rows(self._sums, tf.reshape(step % _HISTORY, [1]), tf.zeros((1, 2)))
 
     def apply(

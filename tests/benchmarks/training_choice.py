@@ -1,4 +1,4 @@
-"""Updating tables whole (all of the step in XLA) against by row, over table size and batch.
+"""Updating tables whole against by row, both in XLA, over table size and batch.
 
     python -m tests.benchmarks.training_choice
 
@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 import models
-from models.optimizers import SparseAdagrad, compile_dense_part
+from models.optimizers import SparseAdagrad
 from tests.benchmarks import measure
 
 GROUPS = {  # (fields, batch): rows of the table
@@ -26,11 +26,8 @@ GROUPS = {  # (fields, batch): rows of the table
 def trained(name: str, update: str, rows: int, fields: int, dim: int) -> Any:
     """A model compiled for one way of updating."""
     model = models.build(name, measure.one_value_features(rows, fields), embedding_dim=dim)
-    optimizer = SparseAdagrad(0.01, table_update="whole" if update == "whole" else "rows")
-    measure.compiled(model, optimizer, steps_per_execution=8, jit_compile=update == "whole")
-    if update == "rows, XLA":
-        compile_dense_part(model)
-    return model
+    optimizer = SparseAdagrad(0.01, table_update=update)
+    return measure.compiled(model, optimizer, steps_per_execution=8, jit_compile=True)
 
 
 def main() -> int:
@@ -47,11 +44,10 @@ def main() -> int:
             steps = max(8, args.examples // batch)
             data = measure.batches(rows, fields, batch, steps)
             runs = {}
-            for update in ("whole", "rows", "rows, XLA"):
+            for update in ("whole", "rows"):
                 model = trained(args.model, update, rows, fields, args.dim)
                 runs[update] = lambda model=model, data=data: measure.fit_seconds(model, data)
             times = measure.interleaved(runs, args.rounds)
-            by_row = min(times["rows"][0], times["rows, XLA"][0])
             table.append(
                 {
                     "fields": fields,
@@ -60,7 +56,7 @@ def main() -> int:
                     "rows per looked-up id": rows / (fields * batch),
                     **{f"{run} ms/step": 1e3 * wall / steps for run, (wall, _) in times.items()},
                     **{f"{run} cpu ms": 1e3 * cpu / steps for run, (_, cpu) in times.items()},
-                    "whole / rows": times["whole"][0] / by_row,
+                    "whole / rows": times["whole"][0] / times["rows"][0],
                 }
             )
             print(table[-1], file=sys.stderr, flush=True)

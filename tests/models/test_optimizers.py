@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from models.optimizers import FTRL, SparseAdagrad, SparseAdam, SparseSGD
-from models.optimizers.rows import merge_rows
+from models.optimizers.repeated_rows import RepeatedRows
 
 ROWS, DIM, BATCH = 40, 4, 12
 KERAS = keras.optimizers
@@ -192,9 +192,9 @@ def test_tables_take_their_own_learning_rate(rate):
     np.testing.assert_allclose(got, [2, 1, 1.5, 2, 2], rtol=1e-6)
 
 
-def test_merge_rows_sums_repeated_rows():
+def test_repeated_rows_are_summed():
     slices = tf.IndexedSlices(tf.constant([[1.0], [2.0], [4.0]]), tf.constant([7, 3, 7]))
-    merged = merge_rows(slices)
+    _, merged = RepeatedRows().merge(slices)
     assert dict(zip(merged.indices.numpy(), merged.values.numpy().ravel(), strict=True)) == {
         7: 5.0,
         3: 2.0,

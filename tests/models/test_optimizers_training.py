@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import models
-from models.optimizers import FTRL, SparseAdagrad, SparseAdam, SparseSGD, compile_dense_part
+from models.optimizers import FTRL, SparseAdagrad, SparseAdam, SparseSGD
 
 FEATURES = models.Features.from_fields(
     50, [{"name": f"f{i}", "start": i, "stop": i + 1} for i in range(4)]
@@ -65,12 +65,37 @@ def expected():
         ({}, {"steps_per_execution": 3}),
         ({"table_update": "whole"}, {"jit_compile": False}),
         ({"table_update": "whole"}, {"jit_compile": True}),
+        ({}, {"jit_compile": True}),
+        ({}, {"jit_compile": True, "steps_per_execution": 3}),
     ],
 )
 def test_every_mode_of_execution_trains_alike(expected, optimizer, execution):
     model = fm(SparseAdagrad(0.1, **optimizer), **execution)
     fit(model)
     assert_same(model.get_weights(), expected, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("adam-exact", {}),
+        ("ftrl", {"global_clipnorm": 0.05}),
+        ("adagrad", {"gradient_accumulation_steps": 3}),
+        *(
+            pytest.param(name, options, marks=pytest.mark.slow)
+            for name in OPTIMIZERS
+            for options in ({}, {"clipvalue": 0.01}, {"gradient_accumulation_steps": 2})
+        ),
+    ],
+    ids=str,
+)
+def test_xla_trains_by_row_alike(name, options):
+    options = {"table_l2": 1e-3, "table_learning_rate": 0.02, "weight_decay": 0.01, **options}
+    plain = fm(OPTIMIZERS[name](**options))
+    compiled = fm(OPTIMIZERS[name](**options), jit_compile=True)
+    fit(plain)
+    fit(compiled)
+    assert_same(compiled.get_weights(), plain.get_weights(), 1e-5)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -164,67 +189,3 @@ def test_two_devices_train_as_one(request):
         timeout=300,
     )
     assert done.stdout.strip().endswith("equal"), done.stderr[-2000:]
-
-
-@pytest.mark.parametrize("parts", [1, 2, 3])
-def test_compiled_dense_part_trains_alike(expected, parts):
-    model = fm(SparseAdagrad(0.1), steps_per_execution=2, metrics=["mse"])
-    compile_dense_part(model, parts=parts)
-    history = fit(model).history
-    assert_same(model.get_weights(), expected, 1e-5)
-    reference = fit(fm(SparseAdagrad(0.1), metrics=["mse"])).history
-    for key, values in reference.items():
-        np.testing.assert_allclose(history[key], values, rtol=1e-5)
-
-
-@pytest.mark.parametrize("rows", [1, 5])
-def test_more_parts_than_the_batch_fills_train_alike(rows):
-    """4 parts of 1 or 5 examples: the last ones are left without any."""
-    x, y = data(rows)
-    trained = []
-    for parts in (None, 4):
-        model = fm(SparseAdagrad(0.1, table_l2=1e-3), metrics=["mse"])
-        if parts:
-            compile_dense_part(model, parts=parts)
-        weight = np.linspace(0.5, 2.0, rows)
-        history = model.fit(x, y, sample_weight=weight, batch_size=rows, epochs=3, verbose=0)
-        trained.append([*model.get_weights(), *history.history.values()])
-    assert_same(*trained, 1e-5)
-
-
-def test_parts_are_refused_where_the_loss_is_no_mean():
-    model = models.build("fm", FEATURES, embedding_dim=4)
-    model.compile(SparseAdagrad(0.1), keras.losses.BinaryCrossentropy(reduction="sum"))
-    with pytest.raises(ValueError, match="mean over the batch"):
-        compile_dense_part(model, parts=2)
-
-
-@pytest.mark.parametrize("network", [True, False])
-@pytest.mark.parametrize("name", ["adam-exact", "ftrl"])
-def test_compiled_rows_train_alike(name, network, monkeypatch):
-    options = {"table_l2": 1e-3, "table_learning_rate": 0.02}
-    reference = fm(OPTIMIZERS[name](**options))
-    fit(reference)
-    model = fm(OPTIMIZERS[name](**options))
-    compile_dense_part(model, network=network)
-    written = []
-    write = type(model.optimizer).write_new_rows
-    monkeypatch.setattr(
-        type(model.optimizer),
-        "write_new_rows",
-        lambda *arguments: written.append(arguments[-1].path) or write(*arguments),
-    )
-    # The optimizer's own way would find the rows by itself.
-    monkeypatch.setattr("models.optimizers.row_sparse.merge_rows", None)
-    fit(model)
-    assert len(set(written)) == 2  # the embeddings and the first-order weights
-    assert_same(model.get_weights(), reference.get_weights(), 1e-5)
-
-
-@pytest.mark.parametrize("arguments", [None, {"jit_compile": True}])
-def test_compiled_dense_part_wants_a_model_compiled_without_jit(arguments):
-    model = models.build("fm", FEATURES)
-    if arguments:
-        model.compile("sgd", "mse", **arguments)
-    with pytest.raises(ValueError, match="compile"):
-        compile_dense_part(model)

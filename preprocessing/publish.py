@@ -61,7 +61,14 @@ def _renamed(target: Path, marker: str) -> Iterator[Path]:
         _check(target, marker)
         _put(aside, target)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        _discard(aside, target)
+
+
+def _discard(folder: Path, target: Path) -> None:
+    """Deletes a folder to which workers of a lost job may still write: they find it no more."""
+    with contextlib.suppress(OSError):
+        folder = folder.rename(_aside(target, "gone"))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """Publishing: whole or not at all, never a mixture, never somebody else's folder."""
 
+import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +44,24 @@ def test_a_failure_leaves_the_old_result_alone(tmp_path: Path) -> None:
         raise RuntimeError
     assert names(tmp_path / "out") == ["marker", "only-a"]
     assert names(tmp_path) == ["out"]
+
+
+def test_a_failure_leaves_nothing_of_workers_that_go_on_writing(tmp_path: Path) -> None:
+    def work(folder: Path, number: int) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            for i in range(100_000):
+                (folder / f"{number}-{i}").touch()
+
+    with pytest.raises(RuntimeError), staging(tmp_path / "out", "marker") as folder:
+        workers = [threading.Thread(target=work, args=(folder, i)) for i in range(2)]
+        for worker in workers:
+            worker.start()
+        while len(names(folder)) < 500:
+            time.sleep(0.001)
+        raise RuntimeError
+    for worker in workers:
+        worker.join()
+    assert names(tmp_path) == []
 
 
 def test_two_jobs_with_one_target_do_not_mix(tmp_path: Path) -> None:

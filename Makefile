@@ -5,6 +5,7 @@
 #   make test-model-server  the client's tests against a real tensorflow_model_server: that on PATH,
 #                or CTR_MODEL_SERVER=/path/to/it
 #   make flink-test  preparation on a Flink cluster on this machine (Java 17, and Maven or FLINK_JARS)
+#   make spark-test  the same on a Spark cluster (Java 17, and Maven or SPARK_JARS)
 #   make tables  the tables and plots of pipeline/experiments/README.md, from their records
 #   make check   formatting, lint and the direction of imports
 #
@@ -18,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: setup demo test test-slow test-model-server flink-test tables check format lock clean
+.PHONY: setup demo test test-slow test-model-server flink-test spark-test tables check format lock clean
 
 setup: $(INSTALLED)
 
@@ -53,15 +54,19 @@ test: $(INSTALLED_TEST)
 test-slow: $(INSTALLED_TEST)
 	$(BIN)/python -m pytest -m slow
 
-# Flink, Beam's job server and what they need, from Maven Central; FLINK_JARS=/folder takes given ones.
+# Flink or Spark with Beam's job server, from Maven Central; FLINK_JARS=/folder takes given ones.
 FLINK_JARS ?= $(abspath $(VENV)/flink-jars)
+SPARK_JARS ?= $(abspath $(VENV)/spark-jars)
 
-$(VENV)/flink-jars: tests/flink/pom.xml | $(INSTALLED)
+$(VENV)/%-jars: tests/%/pom.xml | $(INSTALLED)
 	@mvn --batch-mode --quiet --file $< dependency:copy-dependencies -DoutputDirectory=$(abspath $@.part)
 	@rm -rf $@ && mv $@.part $@ && touch $@
 
 flink-test: $(INSTALLED) $(if $(filter $(abspath $(VENV))/%,$(FLINK_JARS)),$(VENV)/flink-jars)
 	CTR_FLINK_JARS=$(FLINK_JARS) $(BIN)/python -m pytest -m flink tests/flink
+
+spark-test: $(INSTALLED) $(if $(filter $(abspath $(VENV))/%,$(SPARK_JARS)),$(VENV)/spark-jars)
+	CTR_SPARK_JARS=$(SPARK_JARS) $(BIN)/python -m pytest -m spark tests/spark
 
 test-model-server: $(INSTALLED_TEST)
 	@server=$${CTR_MODEL_SERVER:-$$(command -v tensorflow_model_server)}; [ -x "$$server" ] || { \

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from preprocessing import presets
-from tests.flink.cluster import ROOT
+from tests.support.java_processes import ROOT
 
 _CRITEO = {"train.txt": "criteo/criteo_head_10k.txt"}
 _AVAZU = {"train.csv": "avazu/avazu_random_23k.csv"}

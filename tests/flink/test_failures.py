@@ -71,27 +71,28 @@ def test_a_job_survives_the_kill_of_a_task_manager(
     assert len(restarts) >= 2
 
 
+def last_line(cluster: Cluster, lost: str, log: tuple[Path, Path], folder: Path) -> str:
+    """What the command ends with when a process is lost while it counts. Nothing is published."""
+    job = Prepare(*log, folder / "out", cluster.words)
+    wait(lambda: reports(folder, "count") >= 5, job)
+    cluster.kill(lost)
+    done = job.end()
+    assert done.code == 2
+    assert list(folder.iterdir()) == []
+    return done.errors.splitlines()[-1]
+
+
 def test_a_task_manager_lost_for_good_is_one_line_and_publishes_nothing(
     cluster: Cluster, log: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    job = Prepare(*log, tmp_path / "out", cluster.words)
-    wait(lambda: reports(tmp_path, "count") >= 5, job)
-    cluster.kill("taskmanager-0")
-    done = job.end()
+    line = last_line(cluster, "taskmanager-0", log, tmp_path)
     cluster.start_task_manager(0)
     cluster.wait_for_slots(2)
-    assert done.code == 2
-    assert re.match(r"error: Pipeline .* failed in state FAILED: ", done.errors.splitlines()[-1])
-    assert list(tmp_path.iterdir()) == []
+    assert re.match(r"error: Pipeline .* failed in state FAILED: ", line)
 
 
 def test_a_job_server_that_dies_is_one_line_and_publishes_nothing(
     cluster: Cluster, log: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    job = Prepare(*log, tmp_path / "out", cluster.words)
-    wait(lambda: reports(tmp_path, "count") >= 5, job)
-    cluster.kill("jobserver")
-    done = job.end()
-    assert done.code == 2
-    assert done.errors.splitlines()[-1].startswith("error: the job server is gone: UNAVAILABLE")
-    assert list(tmp_path.iterdir()) == []
+    line = last_line(cluster, "jobserver", log, tmp_path)
+    assert line.startswith("error: the job server is gone: UNAVAILABLE")

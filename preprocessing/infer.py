@@ -6,20 +6,20 @@ result is a starting point to edit, but it loads and prepares as it is.
 
 from __future__ import annotations
 
-import os
+import posixpath
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from preprocessing import columnar, sources
 from preprocessing.column_kinds import Column, Guess, guess, label_rank, label_rule
 from preprocessing.delimited import read_header
 from preprocessing.errors import SourceError
+from preprocessing.filesystem import DataPath, parquet_file, path_of
 from preprocessing.layout import served_columns, served_name
 from preprocessing.schema import DatasetSpec, Source
 from preprocessing.sniff import Sniffed, sniff
@@ -30,13 +30,13 @@ _MISSING_AMONG_NUMBERS = ("NA", "N/A", "n/a", "None", "none", "?", "-")
 _FREQUENT = 10_000
 
 
-def infer(path: str | Path, spec_folder: str | Path | None = None) -> str:
+def infer(path: str | DataPath, spec_folder: str | Path | None = None) -> str:
     """The YAML text of a spec for a log: one file, or a folder of files like its first.
 
     `spec_folder` is where the spec will stand; files within it are named relative to it, others
     by their full path. Raises FileNotFoundError, or SourceError for a log that cannot be read.
     """
-    path = Path(path)
+    path = path_of(path)
     if not path.exists():
         raise FileNotFoundError(f"no file {path}")
     file = sources.expand([str(path.absolute())], Path("/"))[0]
@@ -51,7 +51,7 @@ def infer(path: str | Path, spec_folder: str | Path | None = None) -> str:
     return text
 
 
-def _sample(path: Path, found: Sniffed) -> tuple[pa.Table, int]:
+def _sample(path: DataPath, found: Sniffed) -> tuple[pa.Table, int]:
     """The first rows with all columns as text, and how many rows among them could not be read."""
     source = Source.model_validate({**found.source, "files": (path.name,)})
     wanted = sources.Wanted(found.columns, (), found.lists)
@@ -59,7 +59,8 @@ def _sample(path: Path, found: Sniffed) -> tuple[pa.Table, int]:
     if source.format in ("csv", "tsv"):
         _, start = read_header(path, source)
     elif source.format == "parquet":
-        groups = tuple(range(pq.read_metadata(path).num_row_groups))
+        with parquet_file(path) as file:
+            groups = tuple(range(file.metadata.num_row_groups))
     block = sources.Block(str(path), path.name, 0, start, None, groups)
     batches, rows, rejected = [], 0, 0
     for chunk in sources.read(block, source, wanted):
@@ -90,7 +91,7 @@ def _columns(sample: pa.Table, found: Sniffed) -> tuple[list[str], list[Column]]
 
 
 def _written(
-    path: Path,
+    path: DataPath,
     spec_folder: str | Path | None,
     found: Sniffed,
     columns: list[Column],
@@ -167,9 +168,12 @@ def _tail(columns: list[Column]) -> list[str]:
     return lines
 
 
-def _named(path: Path, spec_folder: str | Path | None) -> str:
+def _named(path: DataPath, spec_folder: str | Path | None) -> str:
+    if not isinstance(path, Path):
+        return str(path)
     here = Path(spec_folder or Path.cwd()).absolute()
-    full = Path(os.path.abspath(path))  # noqa: PTH100  (resolve would follow links)
+    # Without "..", as it was written: resolve() would follow links.
+    full = Path(posixpath.normpath(path.absolute().as_posix()))
     return full.relative_to(here).as_posix() if full.is_relative_to(here) else str(full)
 
 

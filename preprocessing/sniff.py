@@ -12,14 +12,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from preprocessing.byte_blocks import open_text
 from preprocessing.errors import SourceError
+from preprocessing.filesystem import DataPath, parquet_file
 
 _HEAD_BYTES = 1 << 20
 _HEAD_ROWS = 500
@@ -43,7 +42,7 @@ class Sniffed:
     notes: tuple[str, ...] = ()
 
 
-def sniff(path: Path) -> Sniffed:
+def sniff(path: DataPath) -> Sniffed:
     """Judges one file. Raises SourceError if it is empty or in no format the project reads."""
     if path.stat().st_size == 0:
         raise SourceError(f"{path}: the file is empty")
@@ -62,7 +61,7 @@ def sniff(path: Path) -> Sniffed:
     return _delimited(path, text, extra)
 
 
-def _head(path: Path) -> tuple[str, str]:
+def _head(path: DataPath) -> tuple[str, str]:
     """Whole lines from the file's start, and their encoding."""
     with open_text(path) as file:
         try:
@@ -79,9 +78,10 @@ def _head(path: Path) -> tuple[str, str]:
         return data.decode("latin-1"), "latin-1"
 
 
-def _parquet(path: Path) -> Sniffed:
+def _parquet(path: DataPath) -> Sniffed:
     try:
-        schema = pq.read_schema(path)
+        with parquet_file(path) as file:
+            schema = file.schema_arrow
     except pa.ArrowInvalid as error:
         raise SourceError(f"{path}: not a Parquet file: {error}") from None
     lists, skipped, columns = {}, {}, []
@@ -97,7 +97,7 @@ def _parquet(path: Path) -> Sniffed:
     return Sniffed({"format": "parquet"}, tuple(columns), lists, skipped)
 
 
-def _jsonl(path: Path, lines: Sequence[str]) -> Sniffed:
+def _jsonl(path: DataPath, lines: Sequence[str]) -> Sniffed:
     keys: dict[str, None] = {}
     lists, skipped = {}, {}
     for number, line in enumerate(lines, 1):
@@ -116,7 +116,7 @@ def _jsonl(path: Path, lines: Sequence[str]) -> Sniffed:
     return Sniffed({"format": "jsonl"}, tuple(k for k in keys if k not in skipped), lists, skipped)
 
 
-def _libfm(path: Path, lines: Sequence[str]) -> Sniffed:
+def _libfm(path: DataPath, lines: Sequence[str]) -> Sniffed:
     counts = Counter(len(line.split()) - 1 for line in lines)
     if len(counts) == 1:
         columns = tuple(f"f{i + 1}" for i in range(next(iter(counts))))
@@ -145,7 +145,7 @@ def _rows(text: str, delimiter: str, quote: str) -> list[list[str]]:
     return rows
 
 
-def _delimited(path: Path, text: str, extra: dict[str, Any]) -> Sniffed:
+def _delimited(path: DataPath, text: str, extra: dict[str, Any]) -> Sniffed:
     best: tuple[float, int, str] = (0.0, 0, "")
     for delimiter in _DELIMITERS:
         widths = Counter(map(len, _rows(text, delimiter, '"')))

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from preprocessing import filesystem
 from preprocessing.filesystem import matching, path_of, read_table, write_table, writing
+from preprocessing.infer import infer
 from preprocessing.job import append, prepare
 from preprocessing.prepared import PreparedDataset
+from preprocessing.schema import DatasetSpec
 from tests.preprocessing.conftest import FIELDS, rows, write_csv
 from tests.preprocessing.conftest import spec_of as full_spec
 from tests.support import memory_files
@@ -184,6 +189,17 @@ def test_what_a_killed_job_left_is_no_dataset_and_no_obstacle(log_folder, store)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_first_spec_of_a_log_in_a_store(form, tmp_path):
+    table = pa.table({"clicked": [0, 1] * 50, "shop": ["a", "b", "c", "d", "e"] * 20})
+    log = tmp_path / f"log.{form}"
+    (pa_csv.write_csv if form == "csv" else pq.write_table)(table, log)
+    put(f"mem://b/{log.name}", log.read_bytes())
+    there, here = infer(f"mem://b/{log.name}", tmp_path), infer(log, tmp_path)
+    assert there == here.replace(f"[{log.name}]", f"['mem://b/{log.name}']")
+    assert DatasetSpec.parse(yaml.safe_load(there)).source.files == (f"mem://b/{log.name}",)
+
+
 def test_append_in_a_store(log_folder, tmp_path, store):
     upload(log_folder)
     first = spec_of(split={"kind": "hash", "key": ["user"]})

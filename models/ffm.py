@@ -7,6 +7,7 @@ from keras import ops
 
 from models.base import CTRModel
 from models.features import Features
+from models.layers.dropout import Dropout
 from models.layers.field_aware_embedding import FieldAwareEmbedding, field_aware_products
 from models.layers.first_order import FirstOrder
 from models.layers.pairs import pairs_to_matrix
@@ -44,7 +45,7 @@ class FFM(CTRModel):
         self.dropout = dropout
         self.first_order = FirstOrder(self.features)
         self.embedding = FieldAwareEmbedding(self.features, embedding_dim, dtype=self.dtype_policy)
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.drop = Dropout(dropout, dtype=self.dtype_policy)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         products = self.drop(field_aware_products(self.embedding(inputs)), training=training)

@@ -7,6 +7,7 @@ from keras import ops
 
 from models.base import CTRModel
 from models.features import Features
+from models.layers.dropout import Dropout
 from models.layers.feature_embedding import FeatureEmbedding
 from models.layers.first_order import FirstOrder
 from models.layers.fm_interaction import FMInteraction, gram_contributions
@@ -44,7 +45,7 @@ class FM(CTRModel):
         self.first_order = FirstOrder(self.features)
         self.embedding = FeatureEmbedding(self.features, embedding_dim, dtype=self.dtype_policy)
         self.interaction = FMInteraction(dtype=self.dtype_policy)
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.drop = Dropout(dropout, dtype=self.dtype_policy)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         vectors = self.embedding(inputs)

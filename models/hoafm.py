@@ -8,6 +8,7 @@ from keras import ops
 from models.base import CTRModel
 from models.features import Features
 from models.layers.bitwise_aggregation import BitwiseAggregation
+from models.layers.dropout import Dropout
 from models.layers.feature_embedding import FeatureEmbedding
 from models.zoo import register
 
@@ -59,7 +60,7 @@ class HoAFM(CTRModel):
         policy = self.dtype_policy
         self.embedding = FeatureEmbedding(self.features, embedding_dim, dtype=policy)
         self.aggregations = [BitwiseAggregation(dtype=policy) for _ in range(num_layers)]
-        self.drop = keras.layers.Dropout(dropout, dtype=policy)
+        self.drop = Dropout(dropout, dtype=policy)
         self.projection = keras.layers.Dense(1, use_bias=False, dtype=policy, name="projection")
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:

@@ -8,6 +8,7 @@ from keras import ops
 
 from models.base import CTRModel
 from models.features import Features
+from models.layers.dropout import Dropout
 from models.layers.feature_embedding import FeatureEmbedding
 from models.layers.first_order import FirstOrder
 from models.layers.fm_interaction import FMInteraction
@@ -65,7 +66,7 @@ class NFM(CTRModel):
             if batch_norm
             else None
         )
-        self.drop = keras.layers.Dropout(interaction_dropout, dtype=policy)
+        self.drop = Dropout(interaction_dropout, dtype=policy)
         self.network = MLP(
             self.hidden_units,
             activation,

@@ -8,6 +8,7 @@ from keras import ops
 
 from models.base import CTRModel
 from models.features import Features
+from models.layers.dropout import Dropout
 from models.layers.feature_embedding import FeatureEmbedding
 from models.layers.mlp import MLP
 from models.layers.product_layer import ProductLayer
@@ -70,7 +71,7 @@ class PNN(CTRModel):
         self.embedding = FeatureEmbedding(self.features, embedding_dim, dtype=policy)
         self.products = ProductLayer(self.hidden_units[0], product, dtype=policy)
         self.signal = keras.layers.Activation(activation, dtype=policy)
-        self.drop = keras.layers.Dropout(dropout, dtype=policy)
+        self.drop = Dropout(dropout, dtype=policy)
         self.network = MLP(
             self.hidden_units[1:], activation, dropout=dropout, output_dim=1, dtype=policy
         )

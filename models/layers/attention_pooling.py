@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from models.layers.dropout import Dropout
 from models.layers.masked_softmax import masked_softmax
 from models.layers.relu_scores import relu_scores
 
@@ -51,7 +52,7 @@ class AttentionPooling(keras.layers.Layer):
         self.temperature = temperature
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.drop = Dropout(dropout, dtype=self.dtype_policy)
         self.hidden = keras.layers.Dense(
             attention_dim,
             activation=self.activation,

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from models.layers.dropout import Dropout
+
 
 @keras.saving.register_keras_serializable(package="ctr")
 class InteractingLayer(keras.layers.Layer):
@@ -62,7 +64,7 @@ class InteractingLayer(keras.layers.Layer):
             )
             for name in names
         ]
-        self.drop = keras.layers.Dropout(dropout, dtype=policy)
+        self.drop = Dropout(dropout, dtype=policy)
         self.norm = (
             keras.layers.LayerNormalization(epsilon=1e-8, dtype=policy, name="norm")
             if authors_program

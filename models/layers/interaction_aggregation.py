@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from models.layers.dropout import Dropout
+
 
 @keras.saving.register_keras_serializable(package="ctr")
 class InteractionAggregation(keras.layers.Layer):
@@ -45,7 +47,7 @@ class InteractionAggregation(keras.layers.Layer):
         self.num_heads = num_heads
         self.interact = interact
         self.dropout = dropout
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.drop = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, vectors_shape: tuple[int | None, ...], **_: Any) -> None:
         dim = vectors_shape[-1]

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from models.layers.attention_pooling import AttentionPooling
+from models.layers.dropout import Dropout
 from models.layers.field_importance import FieldImportance
 from models.layers.pairs import pair_indices, pairwise_products, present_pairs
 
@@ -73,7 +74,7 @@ class InteractionAware(keras.layers.Layer):
         self.dropout = dropout
         self.activation = activation
         self.field_l2 = field_l2
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.drop = Dropout(dropout, dtype=self.dtype_policy)
         self.attention = self.field = None
         if feature_aspect:
             self.attention = AttentionPooling(

@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from models.layers.dropout import Dropout
+
 
 @keras.saving.register_keras_serializable(package="ctr")
 class MLP(keras.layers.Layer):
@@ -75,7 +77,7 @@ class MLP(keras.layers.Layer):
             steps.append(norm)
         steps.append(keras.layers.Activation(self.activation, dtype=policy))
         if self.dropout:
-            steps.append(keras.layers.Dropout(self.dropout, dtype=policy))
+            steps.append(Dropout(self.dropout, dtype=policy))
         return steps
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -87,9 +89,7 @@ class MLP(keras.layers.Layer):
     def call(self, x: Any, training: bool | None = None) -> Any:
         """Maps (B, ..., N) to (B, ..., size of the last layer)."""
         for step in self.steps:
-            takes_training = isinstance(
-                step, (keras.layers.Dropout, keras.layers.BatchNormalization)
-            )
+            takes_training = isinstance(step, (Dropout, keras.layers.BatchNormalization))
             x = step(x, training=training) if takes_training else step(x)
         return x
 

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from models.layers.dropout import Dropout
+
 
 @keras.saving.register_keras_serializable(package="ctr")
 class ProgramAggregation(keras.layers.Layer):
@@ -32,7 +34,7 @@ class ProgramAggregation(keras.layers.Layer):
         self.units = units
         self.num_heads = num_heads
         self.dropout = dropout
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.drop = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, vectors_shape: tuple[int | None, ...], **_: Any) -> None:
         _, fields, dim = vectors_shape

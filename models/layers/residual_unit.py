@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from models.layers.dropout import Dropout
+
 
 @keras.saving.register_keras_serializable(package="ctr")
 class ResidualUnit(keras.layers.Layer):
@@ -32,7 +34,7 @@ class ResidualUnit(keras.layers.Layer):
         self.hidden = keras.layers.Dense(
             units, activation="relu", dtype=self.dtype_policy, name="hidden"
         )
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.drop = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         # The output layer takes the input's size, known only here.

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from models.layers.dropout import Dropout
+
 
 @keras.saving.register_keras_serializable(package="ctr")
 class TransformerEncoder(keras.layers.Layer):
@@ -60,7 +62,7 @@ class TransformerEncoder(keras.layers.Layer):
         self.norms = [keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy) for _ in range(2)]
         for norm in self.norms:
             norm.build(input_shape)
-        self.drop = keras.layers.Dropout(self.dropout, dtype=policy)
+        self.drop = Dropout(self.dropout, dtype=policy)
         self.built = True
 
     def weights_by_head(self, vectors: Any) -> Any:

@@ -88,7 +88,7 @@ def matmul_rate(size: int = 512, repeats: int = 50) -> float:
 def flops_per_example(model: keras.Model, batch: int) -> float:
     """Multiplications and additions of matrix products in one training step, per example.
 
-    Counted in the traced forward and backward pass: MatMul and batched MatMul, 2 m n k each.
+    Counted in the traced forward and backward pass, see `product_flops`.
     """
 
     @tf.function
@@ -101,15 +101,30 @@ def flops_per_example(model: keras.Model, batch: int) -> float:
     graph = step.get_concrete_function(
         tf.TensorSpec(shape, tf.int32), tf.TensorSpec(shape, tf.float32)
     ).graph
+    return product_flops(graph) / batch
+
+
+def product_flops(graph: tf.Graph) -> float:
+    """Multiplications and additions of a graph's matrix products whose shapes are known.
+
+    MatMul and batched MatMul, 2 m n k each, and einsum, 2 times the sizes of all its indices.
+    """
     total = 0.0
     for operation in graph.get_operations():
+        known = [t.shape for t in (*operation.inputs, *operation.outputs)]
+        if not all(shape.is_fully_defined() for shape in known):
+            continue
         if operation.type in ("MatMul", "BatchMatMulV2", "BatchMatMulV3"):
-            left, output = operation.inputs[0].shape, operation.outputs[0].shape
-            if left.is_fully_defined() and output.is_fully_defined():
-                flag = "transpose_a" if operation.type == "MatMul" else "adj_x"
-                inner = left[-2] if operation.get_attr(flag) else left[-1]
-                total += 2.0 * output.num_elements() * inner
-    return total / batch
+            flag = "transpose_a" if operation.type == "MatMul" else "adj_x"
+            inner = known[0][-2] if operation.get_attr(flag) else known[0][-1]
+            total += 2.0 * known[-1].num_elements() * inner
+        elif operation.type == "Einsum" and len(operation.inputs) == 2:
+            terms = operation.get_attr("equation").decode().split("->")[0].split(",")
+            sizes: dict[str, int] = {}
+            for term, shape in zip(terms, known[:2], strict=True):
+                sizes |= dict(zip(term, shape, strict=True))
+            total += 2.0 * float(np.prod(list(sizes.values())))
+    return total
 
 
 def machine() -> str:

@@ -1,19 +1,23 @@
-"""Latency of served models in the graph, and of `score_candidates` beside `serving_default`.
+"""Latency of served models in the graph, without a server.
 
-    python -m tests.benchmarks.serving_latency graph --output FILE.md     # every registered model
-    python -m tests.benchmarks.serving_latency graph --models fm da-hofm
-    python -m tests.benchmarks.serving_latency graph --raw           # and from raw columns
-    python -m tests.benchmarks.serving_latency candidates
+    python -m tests.benchmarks.serving_latency                       # every registered model
+    python -m tests.benchmarks.serving_latency --models fm da-hofm   # the others keep their rows
+    python -m tests.benchmarks.serving_latency --raw                 # and from raw columns
 
-Criteo's layout (13 numbers, 26 categories), D = 16, random weights. "ids and values" is the model
-alone, as in DA-HoFM's Table 5 (100 samples, Criteo, V100 there); "raw columns" is serving_default:
-lookup and model. Both run as in a server (one TF1 session, feeds and fetches by name).
+Criteo's layout (13 numbers, 26 categories), D = 16, random weights. "ms" is the model alone, ids
+and values in, as in DA-HoFM's Table 5 (100 samples, Criteo, V100 there); "raw ms" is
+serving_default: lookup and model. Both run as in a server (one TF1 session, feeds and fetches by
+name). "MFLOP" are the model's matrix products, "bound" their time at the rate that both cores reach
+together in large products: no float32 program is faster. Models that Table 5 does not have are
+compared with its slowest, in brackets.
 """
 
 import argparse
+import shlex
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +31,7 @@ from serving.row_parts import logits_in_parts
 from serving.saved_model import write_saved_model
 from serving.session import SavedModelSession
 from serving.signatures import Scorer
-from tests.benchmarks.measure import machine
+from tests.benchmarks.measure import machine, product_flops, with_earlier, write_results
 
 NUMBERS = [f"I{i}" for i in range(1, 14)]
 CATEGORIES = [f"C{i}" for i in range(1, 27)]
@@ -40,8 +44,6 @@ VALUES_PER_FIELD = 4000
 ROWS = 100
 REPEATS = 200
 THREADS = 2  # inter-op threads, one inside an op: what `deploy` tells TensorFlow Serving
-CANDIDATES = 500
-CONTEXT = [*NUMBERS[:6], *CATEGORIES[:13]]
 
 # Zhu et al., DA-HoFM, Table 5: milliseconds for 100 samples of Criteo on a V100.
 PAPER = {
@@ -128,8 +130,10 @@ def median_ms(run: Callable[[], object], repeats: int = REPEATS) -> float:
     return 1000 * float(np.median(seconds))
 
 
-def measure_graph(name: str, transform: Transform, folder: Path, raw: bool) -> list[float]:
-    """Milliseconds of the model alone, and if asked for from raw columns."""
+def measure_graph(
+    name: str, transform: Transform, folder: Path, raw: bool
+) -> tuple[list[float], float]:
+    """Milliseconds of the model alone, and if asked for from raw columns; and its FLOPs."""
     features = Features(transform.num_features, tuple(Field(field) for field in FIELDS))
     model = models.build(name, features)  # D 16 is every default
     Straight(model).save(folder / "model")
@@ -145,117 +149,86 @@ def measure_graph(name: str, transform: Transform, folder: Path, raw: bool) -> l
         write_saved_model(folder / "raw", Scorer(model, transform, COLUMNS))
         with SavedModelSession(folder / "raw", config) as session:
             found.append(median_ms(lambda: session.run("serving_default", rows, ["probability"])))
-    return found
+    return found, forward_flops(model)
 
 
-def graph_table(names: list[str], raw: bool) -> str:
-    """One line a model, slowest last."""
-    transform, where = Transform(), machine()
-    results = {}
+def forward_flops(model: Callable) -> float:
+    """Multiplications and additions of the matrix products that score ROWS rows."""
+    shape = (ROWS, len(FIELDS))
+
+    @tf.function
+    def call(ids: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        return model({"ids": ids, "values": values}, training=False)
+
+    graph = call.get_concrete_function(
+        tf.TensorSpec(shape, tf.int64), tf.TensorSpec(shape, tf.float32)
+    ).graph
+    return product_flops(graph)
+
+
+def peak_rate(size: int = 768, repeats: int = 20) -> float:
+    """FLOP/s of large float32 matrix products on all THREADS threads at once, the best of 9."""
+    left, right = tf.random.normal((size, size)), tf.random.normal((size, size))
+
+    @tf.function
+    def products() -> list[tf.Tensor]:
+        chains = []
+        for chain in range(THREADS):
+            result = left + float(chain)  # different, or TensorFlow would compute them once
+            for _ in range(repeats):
+                result = tf.matmul(result, right) * 1e-2
+            chains.append(tf.reduce_sum(result))
+        return chains
+
+    seconds = []
+    for _ in range(10):
+        started = time.perf_counter()
+        [chain.numpy() for chain in products()]
+        seconds.append(time.perf_counter() - started)
+    return THREADS * repeats * 2.0 * size**3 / min(seconds[1:])
+
+
+def table_rows(names: list[str], raw: bool) -> Iterator[dict[str, object]]:
+    """One row a model."""
+    transform, peak = Transform(), peak_rate()
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
-            results[name] = measure_graph(name, transform, Path(folder), raw)
-        print(name, *(f"{found:.2f}" for found in results[name]), "ms", flush=True)
-    heads = ["model", "ids and values", *(["raw columns"] if raw else [])]
-    lines = [
-        f"{where}; {ROWS} rows, {len(FIELDS)} fields, {THREADS} inter-op threads and one inside an "
-        f"op, median of {REPEATS} runs, milliseconds.",
-        "",
-        f"| {' | '.join(heads)} | paper (V100) | ids and values / paper |",
-        "| --- " * (len(heads) + 2) + "|",
-    ]
-    for name, found in sorted(results.items(), key=lambda result: result[1]):
+            found, flops = measure_graph(name, transform, Path(folder), raw)
         paper = PAPER.get(name)
-        shown = f"{paper:.2f}" if paper else f"(slowest: {SLOWEST_IN_PAPER:.2f})"
-        ratio = found[0] / (paper or SLOWEST_IN_PAPER)
-        figures = " | ".join(f"{milliseconds:.2f}" for milliseconds in found)
-        lines.append(f"| {name} | {figures} | {shown} | {ratio:.2f} |")
-    return "\n".join(lines) + "\n"
-
-
-def candidates_table(name: str) -> str:
-    """Bytes and latency of one request for CANDIDATES candidates, both ways, interleaved."""
-    from serving.client import Client
-    from serving.embedded import Server
-
-    transform = Transform()
-    features = Features(transform.num_features, tuple(Field(field) for field in FIELDS))
-    model = models.build(name, features, embedding_dim=16)
-    rows = raw_rows(CANDIDATES)
-    context = {column: rows[column][0] for column in CONTEXT}
-    candidates = {column: rows[column] for column in FIELDS if column not in context}
-    repeated = {column: np.repeat(rows[column][:1], CANDIDATES) for column in CONTEXT}
-    with tempfile.TemporaryDirectory() as folder:
-        write_saved_model(Path(folder) / "bench" / "1", Scorer(model, transform, COLUMNS))
-        with (
-            Server.for_model(Path(folder) / "bench", "bench") as server,
-            Client(f"127.0.0.1:{server.grpc_port}", "bench") as client,
-        ):
-            wanted = {"outputs": ["probability"]}
-            ways = {
-                "serving_default": lambda: client.predict({**repeated, **candidates}, **wanted),
-                "score_candidates": lambda: client.score_candidates(context, candidates, **wanted),
-            }
-            sizes = {way: _request_bytes(client, call) for way, call in ways.items()}
-            seconds: dict[str, list[float]] = {way: [] for way in ways}
-            for number in range(220):
-                for way, call in ways.items():
-                    started = time.perf_counter()
-                    call()
-                    if number >= 20:
-                        seconds[way].append(time.perf_counter() - started)
-    lines = [
-        f"{machine()}; {name}, {CANDIDATES} candidates, {len(CONTEXT)} of {len(FIELDS)} columns "
-        "are context; gRPC, embedded server, client on the same machine, 200 interleaved pairs.",
-        "",
-        "| signature | request bytes | p50 ms | p99 ms |",
-        "| --- | --- | --- | --- |",
-    ]
-    for way in ways:
-        p50, p99 = np.percentile(seconds[way], [50, 99]) * 1000
-        lines.append(f"| {way} | {sizes[way]:,} | {p50:.2f} | {p99:.2f} |")
-    medians = [float(np.median(seconds[way])) for way in ways]
-    bytes_ratio = sizes["score_candidates"] / sizes["serving_default"]
-    lines.append(f"| ratio | {bytes_ratio:.2f} | {medians[1] / medians[0]:.2f} | |")
-    return "\n".join(lines) + "\n"
-
-
-def _request_bytes(client, call: Callable[[], object]) -> int:
-    """Size of the Predict message a call sends."""
-    sizes = []
-    transport = client._transport
-    send = transport.send
-
-    def measured(request, timeout: float):
-        sizes.append(request.request.message.ByteSize())
-        return send(request, timeout)
-
-    transport.send = measured
-    try:
-        call()
-    finally:
-        transport.send = send
-    return max(sizes)
+        row = {
+            "model": name,
+            **dict(zip(("ms", "raw ms"), found, strict=False)),
+            "MFLOP": flops / 1e6,
+            "peak GFLOP/s": peak / 1e9,
+            "bound ms": 1000 * flops / peak,
+            "Table 5 ms": f"{paper:.2f}" if paper else f"({SLOWEST_IN_PAPER:.2f})",
+            "ms / Table 5": found[0] / (paper or SLOWEST_IN_PAPER),
+        }
+        print(row, flush=True)
+        yield row
 
 
 def main() -> None:
-    """Print, and with --output write, one table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["graph", "candidates"])
+    """Measure models; those measured earlier and not now keep their rows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="*", default=None)
     parser.add_argument("--raw", action="store_true", help="measure with the lookup as well")
-    parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    if arguments.what == "graph":
-        # The ops' threads are the process's, of whatever asks first: here building a model, in a
-        # server the first session.
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        text = graph_table(arguments.models or models.names(), arguments.raw)
-    else:
-        text = candidates_table((arguments.models or ["fm"])[0])
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text, encoding="utf-8")
+    # The ops' threads are the process's, of whatever asks first: here building a model, in a
+    # server the first session.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+    where, name = machine(), "serving_latency_raw" if arguments.raw else "serving_latency"
+    rows = list(table_rows(arguments.models or models.names(), arguments.raw))
+    write_results(
+        name,
+        sorted(with_earlier(name, rows, ("model",)), key=lambda row: row["ms"]),
+        command=shlex.join(["python", "-m", "tests.benchmarks.serving_latency", *sys.argv[1:]]),
+        note=f"Milliseconds for {ROWS} rows of {len(FIELDS)} fields; {THREADS} inter-op threads "
+        f"and one inside an op, median of {REPEATS} runs. In brackets the slowest of Table 5, for "
+        "models that it does not have.",
+        where=where,
+    )
 
 
 if __name__ == "__main__":

@@ -63,10 +63,12 @@ def _request(columns: dict[str, np.ndarray]) -> predict_pb2.PredictRequest:
 
 
 @contextlib.contextmanager
-def server_process(base: Path, flags: Sequence[str] = ()) -> Iterator[tuple[int, int, int]]:
+def server_process(
+    base: Path, flags: Sequence[str] = (), model: str = MODEL
+) -> Iterator[tuple[int, int, int]]:
     """The embedded server as a program of its own: process id, gRPC port, REST port."""
     command = [sys.executable, "-m", "serving.embedded", "--port=auto", "--rest_api_port=auto"]
-    command += [f"--model_name={MODEL}", f"--model_base_path={base.absolute()}", *flags]
+    command += [f"--model_name={model}", f"--model_base_path={base.absolute()}", *flags]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
     process = subprocess.Popen(
         command,

@@ -54,7 +54,7 @@ def write(rows: list[dict[str, Any]], where: str) -> None:
         note="Each preset whose data is at hand, prepared by `python -m pipeline prepare` in one"
         " process and on Flink 1.19 (a JobManager, two TaskManagers of one slot, parallelism 2,"
         " Python workers as processes of their own), from the same spec and files; the first 16"
-        " digits of the manifests' content hashes.",
+        " digits of the manifests' content hashes. Run in several calls of a few presets each.",
         where=where,
     )
 

@@ -4,7 +4,7 @@
 
 Every TaskManager and its Python worker have one core to themselves (`taskset`), as on machines of
 one core each; JobManager, job server and the command itself run on any. A tiny log shows the fixed
-cost: sending the jars, starting workers, the graph. Writes `results/flink_slots.md`.
+cost: starting workers, submitting two jobs, the graph. Writes `results/flink_slots.md`.
 """
 
 from __future__ import annotations

@@ -183,7 +183,7 @@ def page() -> str:
         "",
         f"A worker is one core: it counts {costs.count_rate:,.0f} and writes"
         f" {costs.write_rate:,.0f} Criteo-like rows a second beyond {costs.fixed_s:.0f} s fixed"
-        " (sending the job, starting workers, the graph). Two of them, on a machine of two cores"
+        " (submitting jobs, starting workers, the graph). Two of them, on a machine of two cores"
         f" that also ran Flink and the command, did {costs.efficiency:.0%} of that each; the model"
         " takes 100 %, as on machines of their own. A worker sends the values it has counted when"
         f" it holds {HELD / 1e6:.1f} M, or at its end, {value['shuffled bytes']:.0f} bytes each;"

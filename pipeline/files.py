@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import PipelineError
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -35,3 +37,16 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def fill_marks(text: str, marks: tuple[str, str], inner: str, where: Path) -> str:
+    """`text` with what stands between two marks replaced.
+
+    Raises:
+        PipelineError: a mark is missing from `where`, the file that `text` is of.
+    """
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
+    if not begin or not end:
+        raise PipelineError(f"{where}: expected the marks {' and '.join(marks)} around the tables")
+    return f"{before}{begin}\n\n{inner}\n{end}{after}"

@@ -7,7 +7,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
 from pipeline.experiments import (
     curves,
     definition,
@@ -19,10 +18,10 @@ from pipeline.experiments import (
 )
 from pipeline.experiments.definition import Experiment
 from pipeline.experiments.records import Records
-from pipeline.files import write_text
+from pipeline.files import fill_marks, write_text
 
 _PLANTED = "sparse-interactions-planted"
-BEGIN, END = "<!-- generated: tables -->", "<!-- end -->"
+MARKS = ("<!-- generated: tables -->", "<!-- end -->")
 README = Path(__file__).parent / "README.md"
 
 
@@ -36,23 +35,10 @@ def write(results: Path = records.RESULTS) -> Path:
     readme = README if home else results / "README.md"
     text = generated(results)
     if home:
-        text = replaced(readme.read_text(encoding="utf-8"), text, readme)
+        text = fill_marks(readme.read_text(encoding="utf-8"), MARKS, text, readme)
     write_text(readme, text)
     plots(results, readme.parent / "plots")
     return readme
-
-
-def replaced(text: str, inner: str, where: Path) -> str:
-    """`text` with what stands between the marks replaced.
-
-    Raises:
-        PipelineError: a mark is missing.
-    """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise PipelineError(f"{where}: expected the marks {BEGIN} and {END} around the tables")
-    return f"{before}{BEGIN}\n\n{inner}\n{END}{after}"
 
 
 def generated(results: Path) -> str:

@@ -21,7 +21,7 @@ import yaml
 
 from pipeline import console
 from pipeline.config import RunConfig, load_config
-from pipeline.files import write_text
+from pipeline.files import fill_marks, write_text
 
 if TYPE_CHECKING:
     from preprocessing.prepared import PreparedDataset
@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 CONFIG = HERE / "zoo.yaml"
 RECORDS = HERE / "results" / "zoo.jsonl"
 README = HERE.parents[1] / "models" / "README.md"
-BEGIN, END = "<!-- generated: frappe table -->", "<!-- end -->"
+MARKS = ("<!-- generated: frappe table -->", "<!-- end -->")
 METRICS = ("auc", "logloss", "rmse")
 COLUMNS = {
     "model": "---",
@@ -168,17 +168,13 @@ def write_table(readme: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
     """Puts the table between its two marks in the README.
 
     Raises:
-        ValueError: the README lacks a mark.
+        PipelineError: the README lacks a mark.
     """
     import models
 
-    text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{readme}: expected the marks {BEGIN} and {END} around the table")
     table = render(records, lambda name: models.entry(name).order)
-    write_text(readme, f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
+    text = readme.read_text(encoding="utf-8")
+    write_text(readme, fill_marks(text, MARKS, f"{table}\n", readme))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pipeline.experiments import (
 from pipeline.experiments.definition import Experiment
 from pipeline.experiments.records import Records
 from pipeline.experiments.runner import Runner
+from pipeline.files import fill_marks
 from pipeline.tune import SearchSpace
 from tests.pipeline.support import MemoryPrepared
 
@@ -273,7 +274,7 @@ def test_mistakes_are_named(tmp_path, capsys):
     with pytest.raises(PipelineError, match="rows: 'fm' is not both here and a file"):
         write_table(tmp_path / "tiny", {"lr": LR}, rows=["lr", "fm"])
     with pytest.raises(PipelineError, match="expected the marks"):
-        readme.replaced("no marks", "", Path("README.md"))
+        fill_marks("no marks", readme.MARKS, "", Path("README.md"))
 
 
 def test_the_smallest_row_end_to_end_gives_its_record(tmp_path, monkeypatch, capsys):
@@ -299,7 +300,7 @@ def test_the_smallest_row_end_to_end_gives_its_record(tmp_path, monkeypatch, cap
 
 def test_the_readme_holds_what_the_records_say():
     text = readme.README.read_text(encoding="utf-8")
-    assert readme.replaced(text, readme.generated(records.RESULTS), readme.README) == text
+    assert fill_marks(text, readme.MARKS, readme.generated(records.RESULTS), readme.README) == text
     for name in definition.names():
         if len(records.load(name)):
             assert (readme.README.parent / "plots" / f"{name}.png").is_file()

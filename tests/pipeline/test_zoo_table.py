@@ -3,6 +3,7 @@
 import pytest
 
 import models
+from pipeline.errors import PipelineError
 from pipeline.experiments import zoo_table
 from tests.pipeline.support import MemoryPrepared
 
@@ -60,15 +61,16 @@ def test_best_auc_comes_first():
 
 def test_only_the_marked_section_is_replaced(tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"top\n{zoo_table.BEGIN}\nold\n{zoo_table.END}\nbottom\n", encoding="utf-8")
+    begin, end = zoo_table.MARKS
+    readme.write_text(f"top\n{begin}\nold\n{end}\nbottom\n", encoding="utf-8")
     zoo_table.write_table(readme, {"lr": record("lr", 0.91)})
     text = readme.read_text(encoding="utf-8")
-    assert text.startswith(f"top\n{zoo_table.BEGIN}\n")
-    assert text.endswith(f"{zoo_table.END}\nbottom\n")
+    assert text.startswith(f"top\n{begin}\n")
+    assert text.endswith(f"{end}\nbottom\n")
     assert "| lr | 1 | 0.9100 |" in text
     assert "old" not in text
     readme.write_text("no marks", encoding="utf-8")
-    with pytest.raises(ValueError, match="expected the marks"):
+    with pytest.raises(PipelineError, match="expected the marks"):
         zoo_table.write_table(readme, {})
 
 

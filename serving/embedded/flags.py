@@ -142,7 +142,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     defaults = ServerOptions()
     add("--max_requests", type=int, default=defaults.max_requests, help="waiting or running")
     add("--max_request_bytes", type=int, default=defaults.max_request_bytes, help="of one request")
-    add("--max_held_bytes", type=int, default=defaults.max_held_bytes, help="of all REST bodies")
+    add("--max_held_bytes", type=int, default=defaults.max_held_bytes, help="of all requests")
     add(
         "--request_read_seconds",
         type=float,

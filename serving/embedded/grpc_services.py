@@ -133,11 +133,8 @@ class GrpcServices:
 
         deadline = _deadline(context)
         try:
-            self._admission.enter()
-            try:
+            with self._admission.holding(len(body)):
                 answer = await self._runner.answer(planner, len(body), deadline)
-            finally:
-                self._admission.leave(0)
         except Exception as error:
             failure = from_exception(error)
             self._count(api, model[0], failure.code)

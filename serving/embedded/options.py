@@ -47,7 +47,7 @@ class ServerOptions:
         threads: worker threads that decode and run requests.
         max_requests: requests in the house before new ones are turned away.
         max_request_bytes: size of one gRPC message or REST body (also decompressed).
-        max_held_bytes: bytes of REST bodies held at a time.
+        max_held_bytes: bytes of REST bodies and gRPC messages held at a time.
         request_read_seconds: time a REST client has to send a request once it began.
         drain_seconds: time requests in flight get after SIGTERM.
     """

@@ -1,10 +1,11 @@
 """Runs decoded requests off the event loop, within bounds, and keeps their deadlines."""
 
 import asyncio
+import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -24,7 +25,7 @@ class Admission:
 
     Args:
         max_requests: requests admitted at a time, running or queued.
-        max_bytes: bytes of request bodies held at a time.
+        max_bytes: bytes of REST bodies and gRPC messages held at a time.
     """
 
     def __init__(self, max_requests: int, max_bytes: int):
@@ -67,6 +68,22 @@ class Admission:
                     f"Server is overloaded: {self._max_bytes} bytes of requests are in memory",
                 )
             self._bytes += count
+
+    @contextlib.contextmanager
+    def holding(self, count: int) -> Iterator[None]:
+        """Admit one request whose bytes are all here, for as long as it is being answered.
+
+        Raises:
+            ServingError: RESOURCE_EXHAUSTED.
+        """
+        self.enter()
+        held = 0
+        try:
+            self.take_bytes(count)
+            held = count
+            yield
+        finally:
+            self.leave(held)
 
     @property
     def in_flight(self) -> int:

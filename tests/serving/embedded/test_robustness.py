@@ -107,7 +107,13 @@ class TestOverload:
         with Server(options) as server, Calls(server) as calls:
             text = calls.error("half:predict", '{"inputs": [' + "1," * 1000 + "1]}", 429)
             assert "bytes of requests are in memory" in text
+            large = predict_request("half", x=np.zeros(1000, np.float32))
+            code, text = refused(lambda: calls.predict(large))
+            assert code == "RESOURCE_EXHAUSTED"
+            assert "bytes of requests are in memory" in text
             assert calls.post("half:predict", {"inputs": 1.0}).json() == {"outputs": 2.5}
+            assert len(calls.predict(predict_request("half", x=np.zeros(9, np.float32)))["y"]) == 9
+            assert server.admission.in_flight == 0
 
     def test_admission(self):
         admission = Admission(max_requests=1, max_bytes=10)

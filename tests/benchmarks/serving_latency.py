@@ -13,8 +13,6 @@ compared with its slowest, in brackets.
 """
 
 import argparse
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -223,10 +221,11 @@ def main() -> None:
     write_results(
         name,
         sorted(with_earlier(name, rows, ("model",)), key=lambda row: row["ms"]),
-        command=shlex.join(["python", "-m", "tests.benchmarks.serving_latency", *sys.argv[1:]]),
+        command=f"python -m tests.benchmarks.serving_latency{' --raw' if arguments.raw else ''}",
         note=f"Milliseconds for {ROWS} rows of {len(FIELDS)} fields; {THREADS} inter-op threads "
         f"and one inside an op, median of {REPEATS} runs. In brackets the slowest of Table 5, for "
-        "models that it does not have.",
+        "models that it does not have. Rows may be of several calls (`--models`), each with the "
+        "peak that the machine had then.",
         where=where,
     )
 

@@ -37,8 +37,8 @@ class SavedModel:
     Args:
         path: version directory holding `saved_model.pb` or `saved_model.pbtxt`.
         tags: meta-graph tags.
-        session_config: session options; the numbers of threads that it leaves open are ours,
-            see `with_thread_defaults`.
+        session_config: session options, or None for TensorFlow's defaults and one thread a core
+            across ops.
 
     Raises:
         ServingError: with the code and text of the load failure.
@@ -61,9 +61,7 @@ class SavedModel:
                 f"{path}",
             )
         graph = tf.Graph()
-        self._session = tf.compat.v1.Session(
-            graph=graph, config=with_thread_defaults(session_config)
-        )
+        self._session = tf.compat.v1.Session(graph=graph, config=_with_defaults(session_config))
         try:
             with graph.as_default():
                 self.meta_graph: meta_graph_pb2.MetaGraphDef = tf.compat.v1.saved_model.loader.load(
@@ -128,25 +126,17 @@ class SavedModel:
         return made
 
 
-def with_thread_defaults(given: config_pb2.ConfigProto | None) -> config_pb2.ConfigProto:
-    """The session options, with one thread inside an op and one a core across ops where 0 is asked.
+def _with_defaults(given: config_pb2.ConfigProto | None) -> config_pb2.ConfigProto:
+    """The session options, with one thread a core across ops where nothing else is asked for.
 
-    The ops of a scoring graph are too small to be cut up; its branches (the parts of a request's
-    rows, `serving/row_parts.py`) run beside each other. Of four settings measured it is the fastest
-    (`tests/benchmarks/results/serving_threads.md`). A single core has nothing to hand an op to, so
-    there the calling thread runs them all (-1).
-
-    TensorFlow sizes the pool inside ops once per process, by the first session or eager op: in the
-    server program by the first model that loads.
+    A single core has nothing to hand an op to, so there the calling thread runs them all (-1).
     """
     config = config_pb2.ConfigProto()
     if given is not None:
         config.CopyFrom(given)
-    cores = os.cpu_count() or 1
-    config.intra_op_parallelism_threads = config.intra_op_parallelism_threads or 1
-    config.inter_op_parallelism_threads = config.inter_op_parallelism_threads or (
-        cores if cores > 1 else -1
-    )
+    if config.inter_op_parallelism_threads == 0:
+        cores = os.cpu_count() or 1
+        config.inter_op_parallelism_threads = cores if cores > 1 else -1
     return config
 
 

@@ -268,6 +268,14 @@ def _monitoring(flags: argparse.Namespace) -> MonitoringConfig:
 
 
 def _session(flags: argparse.Namespace) -> config_pb2.ConfigProto:
+    """Session options, with one thread inside an op unless told otherwise.
+
+    The ops of a scoring graph are too small to be cut up; its branches (the parts of a request's
+    rows, `serving/row_parts.py`) run beside each other. Of four settings measured that is the
+    fastest (`tests/benchmarks/results/serving_threads.md`). Only the program says so, not the
+    `Server` class: TensorFlow sizes the pool inside ops once per process, by the first session or
+    eager op, and a notebook's training would be left with one thread.
+    """
     both = flags.tensorflow_session_parallelism
     intra, inter = flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism
     if both and intra and inter:
@@ -278,7 +286,7 @@ def _session(flags: argparse.Namespace) -> config_pb2.ConfigProto:
     config = config_pb2.ConfigProto()
     if flags.tensorflow_session_config_file:
         config = read_session_config(flags.tensorflow_session_config_file)
-    config.intra_op_parallelism_threads = intra or both or config.intra_op_parallelism_threads
+    config.intra_op_parallelism_threads = intra or both or config.intra_op_parallelism_threads or 1
     config.inter_op_parallelism_threads = inter or both or config.inter_op_parallelism_threads
     return config
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.embedded import main
-from serving.embedded.engine import with_thread_defaults
+from serving.embedded import ServerOptions, main
 from serving.embedded.flags import parse
 from serving.server_config import ServerConfigError
 
@@ -82,13 +81,13 @@ def test_session_parallelism_sets_both_pools():
     assert (session.intra_op_parallelism_threads, session.inter_op_parallelism_threads) == (3, 1)
 
 
-def test_threads_nobody_asks_for_are_one_inside_an_op_and_one_a_core():
-    cores = os.cpu_count() or 1
-    threads = with_thread_defaults(parse(BASE).session)
-    assert threads.intra_op_parallelism_threads == 1
-    assert threads.inter_op_parallelism_threads == (cores if cores > 1 else -1)
-    chosen = with_thread_defaults(parse([*BASE, "--tensorflow_session_parallelism=7"]).session)
-    assert (chosen.intra_op_parallelism_threads, chosen.inter_op_parallelism_threads) == (7, 7)
+def test_one_thread_inside_an_op_unless_told_otherwise(tmp_path):
+    assert parse(BASE).session.intra_op_parallelism_threads == 1
+    path = tmp_path / "session.config"
+    path.write_text("intra_op_parallelism_threads: 4")
+    session = parse([*BASE, f"--tensorflow_session_config_file={path}"]).session
+    assert session.intra_op_parallelism_threads == 4
+    assert ServerOptions().session is None  # the class leaves the process's pool alone
 
 
 def test_config_file_replaces_name_and_base_path(tmp_path):

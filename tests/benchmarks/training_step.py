@@ -49,33 +49,41 @@ def plain(name: str, args: argparse.Namespace) -> Any:
     return measure.compiled(model, keras.optimizers.Adagrad(0.01))
 
 
-def runs(name: str, batch: int, steps: int, args: argparse.Namespace) -> dict[str, Callable]:
-    """What is timed for one model, by name."""
-    data = measure.batches(args.rows, args.fields, batch, steps)
-    small_data = measure.batches(SMALL_TABLE, args.fields, batch, steps)
-    compared = plain(name, args)
+def runs(name: str, batch: int, args: argparse.Namespace) -> dict[str, Callable]:
+    """What is timed for one model, by name: each gives its (wall, processor) seconds a step."""
+    steps = max(4, args.examples // batch)
+    few = max(4, steps // args.fewer)  # of the slower ways, or their turns would take minutes
+
+    def timed(model: keras.Model, rows: int, count: int) -> Callable[[], tuple[float, float]]:
+        data = measure.batches(rows, args.fields, batch, count)
+
+        def run() -> tuple[float, float]:
+            wall, processor = measure.fit_seconds(model, data)
+            return wall / count, processor / count
+
+        return run
+
+    compared = timed(plain(name, args), args.rows, few)
 
     def run_plain() -> tuple[float, float]:
         with plain_embeddings():
-            return measure.fit_seconds(compared, data)
+            return compared()
 
-    timed = {"plain": run_plain}
-    for run, rows, xla in (
-        ("ours", args.rows, True),
-        ("without XLA", args.rows, False),
-        ("small", SMALL_TABLE, True),
-    ):
-        model, batches = ours(name, args, rows, xla), small_data if run == "small" else data
-        timed[run] = lambda model=model, batches=batches: measure.fit_seconds(model, batches)
-    return timed
+    return {
+        "plain": run_plain,
+        "without XLA": timed(ours(name, args, args.rows, False), args.rows, few),
+        "ours": timed(ours(name, args, args.rows, True), args.rows, steps),
+        "small": timed(ours(name, args, SMALL_TABLE, True), SMALL_TABLE, steps),
+    }
 
 
-def measure_model(name: str, batch: int, args: argparse.Namespace, peak: float) -> dict[str, Any]:
+def measure_model(name: str, batch: int, args: argparse.Namespace) -> dict[str, Any]:
     """One row of the table."""
     keras.backend.clear_session()
-    steps = max(4, args.examples // batch)
-    times = measure.interleaved(runs(name, batch, steps, args), args.rounds)
-    rate = {run: batch * steps / wall for run, (wall, _) in times.items()}
+    before = measure.matmul_rate()
+    times = measure.interleaved(runs(name, batch, args), args.rounds)
+    peak = max(before, measure.matmul_rate())
+    rate = {run: batch / wall for run, (wall, _) in times.items()}
     features = measure.one_value_features(1000, args.fields)
     flops = measure.flops_per_example(models.build(name, features, embedding_dim=args.dim), 64)
     peer = PEERS.get(name, {}).get(batch)
@@ -89,9 +97,10 @@ def measure_model(name: str, batch: int, args: argparse.Namespace, peak: float) 
         "step against a 10,000-row table": rate["small"] / rate["ours"],
         "best library ex/s": peer or "",
         "times it": rate["ours"] / peer if peer else "",
-        "cpu ms/step": 1e3 * times["ours"][1] / steps,
-        "plain cpu ms/step": 1e3 * times["plain"][1] / steps,
+        "cpu ms/step": 1e3 * times["ours"][1],
+        "plain cpu ms/step": 1e3 * times["plain"][1],
         "matmul MFLOP/example": flops / 1e6,
+        "matmul GFLOP/s here": peak / 1e9,
         "share of matmul rate": rate["ours"] * flops / peak,
         "ex/s at the full matmul rate": peak / flops if flops else "",
     }
@@ -104,16 +113,17 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table")
     parser.add_argument("--fields", type=int, default=39)
     parser.add_argument("--dim", type=int, default=16)
-    parser.add_argument("--examples", type=int, default=16_384, help="examples per timed run")
+    parser.add_argument("--examples", type=int, default=65_536, help="examples per timed run")
+    parser.add_argument("--fewer", type=int, default=4, help="times fewer for plain Keras")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps-per-execution", type=int, default=16)
     parser.add_argument("--name", default="training_step", help="name of the result files")
     args = parser.parse_args()
-    where, peak = measure.machine(), measure.matmul_rate()
+    where = measure.machine()
     rows = []
     for name in args.models.split(","):
         for batch in (int(size) for size in args.batch.split(",")):
-            rows.append(measure_model(name, batch, args, peak))
+            rows.append(measure_model(name, batch, args))
             print(rows[-1], file=sys.stderr, flush=True)
     table = measure.with_earlier(args.name, rows, ("model", "batch"))
     table.sort(key=lambda row: (row["batch"], ZOO.index(row["model"])))
@@ -122,10 +132,11 @@ def main() -> int:
         table,
         command="python -m tests.benchmarks.training_step --models MODEL --batch BATCH",
         note=(
-            f"F {args.fields}, D {args.dim}, {args.rows:,} rows, ids uniform over the table; "
-            f"float32 matrix products of 512 x 512 x 512 run at {peak / 1e9:.0f} GFLOP/s here. "
-            "FLOPs are those of matrix products; medians of interleaved runs; one call per row or "
-            "few, a call's rows replace earlier ones of the same model and batch."
+            f"F {args.fields}, D {args.dim}, {args.rows:,} rows, ids uniform over the table. FLOPs "
+            "are those of matrix products; their rate, for float32 products of 512 x 512 x 512, "
+            "was measured before and after each row, the better counts. Medians of interleaved "
+            "runs; one call per row or few, a call's rows replace earlier ones of the same model "
+            "and batch."
         ),
         where=where,
     )

@@ -6,13 +6,14 @@ they are meant for when it is built, because only the class knows them.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
 
 from pipeline.errors import PipelineError, nearest
 from pipeline.yaml_files import read_mapping, validate
+from preprocessing.filesystem import path_of
 
 METRICS = {
     # name -> True where more is better
@@ -37,14 +38,22 @@ class _Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", validate_default=True)
 
 
+# A folder of this machine or, with a scheme as in gs://, of one of Beam's file systems.
+_DataPath = Annotated[
+    Any,
+    pydantic.BeforeValidator(lambda path: None if path is None else path_of(path)),
+    pydantic.PlainSerializer(lambda path: None if path is None else str(path)),
+]
+
+
 class DataConfig(_Section):
     """Where the examples come from."""
 
     spec: str = pydantic.Field(description="preset name or dataset spec file")
-    prepared: Path | None = pydantic.Field(
-        None, description="prepared dataset directory (default: prepared/<spec name>)"
+    prepared: _DataPath = pydantic.Field(
+        None, description="folder of the prepared dataset (default: data/prepared/<spec name>)"
     )
-    source: Path | None = pydantic.Field(None, description="directory of the raw files")
+    source: _DataPath = pydantic.Field(None, description="folder of the raw files")
     in_memory: bool | Literal["auto"] = pydantic.Field(
         "auto", description="hold the training split in memory; auto: where it fits"
     )

@@ -9,6 +9,7 @@ from pipeline.config import RunConfig, load_config
 from pipeline.errors import PipelineError
 from pipeline.files import write_json, write_text
 from pipeline.specs import load_spec, prepared_folder
+from preprocessing.filesystem import DataPath
 
 if TYPE_CHECKING:
     import keras
@@ -85,7 +86,7 @@ class Run:
             )
         return keras.saving.load_model(self.model_path, compile=False)
 
-    def load_prepared(self, path: str | Path | None = None) -> "PreparedDataset":
+    def load_prepared(self, path: "str | DataPath | None" = None) -> "PreparedDataset":
         """The prepared dataset the run was trained on; see `check_prepared`."""
         prepared = load_prepared(path or prepared_path(self.config))
         self.check_prepared(prepared)
@@ -103,7 +104,7 @@ class Run:
             )
 
 
-def load_prepared(path: str | Path) -> "PreparedDataset":
+def load_prepared(path: "str | DataPath") -> "PreparedDataset":
     """Open a prepared dataset (imported late: it brings TensorFlow along)."""
     from preprocessing.prepared import PreparedDataset
 
@@ -122,6 +123,6 @@ def check_spec(config: RunConfig, prepared: "PreparedDataset") -> None:
         )
 
 
-def prepared_path(config: RunConfig) -> Path:
+def prepared_path(config: RunConfig) -> "DataPath":
     """Where the configuration's prepared dataset lives."""
     return config.data.prepared or prepared_folder(config.data.spec)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import nearest
+from preprocessing.filesystem import DataPath
 
 if TYPE_CHECKING:
     from preprocessing.schema import DatasetSpec
@@ -26,8 +27,8 @@ def load_spec(name: str) -> "DatasetSpec":
 
 
 def raw_folder(
-    name: str, given: Path | None, say: Callable[[str], None] = lambda _: None
-) -> Path | None:
+    name: str, given: "DataPath | None", say: Callable[[str], None] = lambda _: None
+) -> "DataPath | None":
     """The folder of the raw files: as given, or fetched, or None for the spec's own folder."""
     from preprocessing import fetch
 

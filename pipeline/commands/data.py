@@ -70,10 +70,12 @@ def register(commands: "Commands") -> None:
         " if a threshold of the spec is passed.",
         "python -m pipeline inspect data/prepared/tuesday --baseline data/prepared/monday",
     )
-    parser.add_argument("prepared", type=Path, metavar="PREPARED", help="prepared dataset")
-    parser.add_argument("--baseline", type=Path, help="prepared dataset to compare with")
+    parser.add_argument("prepared", metavar="PREPARED", help="prepared dataset, gs://... too")
+    parser.add_argument("--baseline", help="prepared dataset to compare with")
     parser.add_argument(
-        "--output", type=Path, help="folder of the plots (default: PREPARED/report)"
+        "--output",
+        type=Path,
+        help="folder of the plots (default: PREPARED/report; needed for a PREPARED elsewhere)",
     )
 
 
@@ -233,6 +235,8 @@ def inspect(arguments: argparse.Namespace) -> dict[str, Any]:
     anomalies = [finding for finding in findings if finding.anomaly]
     plain = [finding.plain() for finding in findings]
     folder = arguments.output or prepared.path / "report"
+    if not isinstance(folder, Path):
+        raise PipelineError(f"inspect: {prepared.path} is not on this machine: name --output")
     name = prepared.manifest["name"]
     page = inspect_report.write_report(stats, folder, name, plain)
     if not arguments.json:

@@ -32,20 +32,23 @@ def main() -> int:
         runs[rows] = lambda model=model, data=data: measure.fit_seconds(model, data)
     times = measure.interleaved(runs, args.rounds)
     first = times[min(runs)][0]
+    table = [
+        {
+            "model": args.model,
+            "batch": args.batch,
+            "rows": rows,
+            "ms/step": 1e3 * wall / args.steps,
+            "cpu ms/step": 1e3 * processor / args.steps,
+            "examples/s": args.batch * args.steps / wall,
+            "times the smallest": wall / first,
+        }
+        for rows, (wall, processor) in times.items()
+    ]
     measure.write_results(
         "training_vocabulary",
-        [
-            {
-                "rows": rows,
-                "ms/step": 1e3 * wall / args.steps,
-                "cpu ms/step": 1e3 * processor / args.steps,
-                "examples/s": args.batch * args.steps / wall,
-                "times the smallest": wall / first,
-            }
-            for rows, (wall, processor) in times.items()
-        ],
-        command="python -m tests.benchmarks.training_vocabulary " + " ".join(sys.argv[1:]),
-        note=f"{args.model}, F {args.fields}, D {args.dim}, batch {args.batch}, uniform ids.",
+        measure.with_earlier("training_vocabulary", table, ("model", "batch", "rows")),
+        command="python -m tests.benchmarks.training_vocabulary --model MODEL --batch BATCH",
+        note=f"F {args.fields}, D {args.dim}, uniform ids; medians of interleaved runs.",
         where=where,
     )
     return 0

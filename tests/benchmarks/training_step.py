@@ -134,9 +134,9 @@ def main() -> int:
         note=(
             f"F {args.fields}, D {args.dim}, {args.rows:,} rows, ids uniform over the table. FLOPs "
             "are those of matrix products; their rate, for float32 products of 512 x 512 x 512, "
-            "was measured before and after each row, the better counts. Medians of interleaved "
-            "runs; one call per row or few, a call's rows replace earlier ones of the same model "
-            "and batch."
+            "was measured before and after each row, the better counts: where it is far below "
+            "280 GFLOP/s something else ran on the machine too. Medians of interleaved runs; one "
+            "call per row or few, a call's rows replace earlier ones of the same model and batch."
         ),
         where=where,
     )

@@ -8,6 +8,7 @@ a run that is cut short leaves complete rows.
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 import time
@@ -211,7 +212,8 @@ class Runner:
             "variant": job.variant,
             "seed": job.seed,
             "validation": _rounded(result.metrics["validation"]),
-            "parameters": result.metrics["parameters"],
+            # As published counts do, without the statistics of batch normalization.
+            "parameters": sum(math.prod(weight.shape) for weight in result.model.trainable_weights),
             "epochs": training["epochs"],
             "best_epoch": training["best_epoch"],
             "seconds": round(cost["seconds"], 1),

@@ -128,25 +128,18 @@ class AoAFFM(CTRModel):
         vectors = self.embedding(inputs)
         return field_aware_products(vectors) if self.field_aware else pairwise_products(vectors)
 
-    def reweighted(self, interactions: Any) -> Any:
-        """q_r P_r; P_r itself without Q."""
-        return (
-            interactions if self.second_attention is None else self.second_attention(interactions)
-        )
-
     def explain(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Weights are q_ij a_ij; with one q per dimension a_ij alone."""
         interactions = self.interactions(inputs)
         attention = self.pooling.attention(interactions, present_pairs(self.present(inputs)))
-        values = ops.squeeze(self.projection(self.reweighted(interactions)), axis=-1)
-        weights = attention
-        if self.interaction_attention == "scalar":
-            weights = attention * ops.cast(self.second_attention.weight[:, 0], attention.dtype)
+        importance = self._importance(interactions)
+        weights = attention * importance["factors"] if "factors" in importance else attention
+        values = ops.squeeze(self.projection(importance.get("values", interactions)), axis=-1)
         num_fields = self.features.num_fields
         return self.explanation(
             inputs,
             order_2_weights=pairs_to_matrix(weights, num_fields),
-            order_2_contributions=pairs_to_matrix(0.5 * attention * values, num_fields),
+            order_2_contributions=pairs_to_matrix(0.5 * weights * values, num_fields),
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -52,16 +52,12 @@ class FieldAwareEmbedding(FeatureEmbedding):
         return {**super().get_config(), "dim": self.vector_dim}
 
 
+@own_gradient
 def field_aware_products(vectors: Any) -> Any:
     """The products v_{i,f_j} * v_{j,f_i} of all pairs i < j, in the order of `pair_indices`.
 
     Maps the vectors of a `FieldAwareEmbedding`, (B, F, F - 1, D), to (B, R, D).
     """
-    return _products(vectors)
-
-
-@own_gradient
-def _products(vectors: Any) -> Any:
     # Two gathers, not slices or splits: those cut 2 F strided pieces and concatenate them again.
     # The gradient of a gather is a slow scatter. Here every vector is in exactly one pair, so that
     # it is a gather too, by the inverse permutation.

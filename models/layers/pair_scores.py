@@ -13,14 +13,11 @@ from keras import ops
 
 from models.layers.own_gradient import own_gradient
 from models.layers.pairs import check_pairs, pair_indices
+from models.layers.relu_scores import relu_scores
 
 
 def pair_scores(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
     """h . ReLU(W (v_i * v_j) + b) of every pair: (B, F, D) to (R, B).
-
-    With M = [W u + b > 0] ds for a pair's product u and the gradient ds of its score,
-
-        dW = (u^T M) h,  db = (1^T M) h,  dh = sum_d W_d (u^T M)_d + b (1^T M),  du = M (W h)^T
 
     Args:
         vectors: v.
@@ -32,37 +29,18 @@ def pair_scores(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
         ValueError: a single field.
     """
     check_pairs(vectors.shape[1])
-    return _scores(vectors, kernel, bias, direction)
-
-
-def sum_of_pairs(vectors: Any, weights: Any) -> Any:
-    """sum_{i<j} a_ij v_i * v_j = 1/2 sum_i v_i * (A v)_i: (B, F, D) and (R, B) to (B, D)."""
-    return _weighted_sum(vectors, weights)
+    num_fields, dim = vectors.shape[1:]
+    products = _products(ops.transpose(vectors, (1, 0, 2)))
+    scores = relu_scores(ops.reshape(products, (-1, dim)), kernel, bias, direction)
+    return ops.reshape(scores, (num_fields * (num_fields - 1) // 2, -1))
 
 
 @own_gradient
-def _scores(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
-    num_fields, dim = vectors.shape[1:]
-    by_field = ops.transpose(vectors, (1, 0, 2))
-    first, second = pair_indices(num_fields)
+def _products(by_field: Any) -> Any:
+    """v_i * v_j of all pairs, (F, B, D) to (R, B, D)."""
+    first, second = pair_indices(by_field.shape[0])
     products = ops.take(by_field, first, axis=0) * ops.take(by_field, second, axis=0)
-    products = ops.reshape(products, (-1, dim))
-    hidden = ops.matmul(products, kernel) + bias
-
-    def gradient(upstream: Any) -> tuple[Any, Any, Any, Any]:
-        # A product with ones spreads the scores' gradient over T, faster than broadcasting it.
-        ones = ops.ones_like(ops.transpose(direction))
-        spread = ops.matmul(ops.reshape(upstream, (-1, 1)), ones)
-        active = ops.cast(hidden > 0, spread.dtype) * spread
-        outer, total = ops.matmul(ops.transpose(products), active), ops.sum(active, axis=0)
-        weights = ops.squeeze(direction, axis=-1)
-        d_direction = ops.expand_dims(ops.sum(kernel * outer, axis=0) + bias * total, axis=-1)
-        d_products = ops.matmul(active, ops.transpose(kernel * weights))
-        d_products = ops.reshape(d_products, (len(first), -1, dim))
-        d_vectors = ops.transpose(_gradient_of_products(by_field, d_products), (1, 0, 2))
-        return d_vectors, outer * weights, total * weights, d_direction
-
-    return ops.reshape(ops.matmul(ops.relu(hidden), direction), (len(first), -1)), gradient
+    return products, lambda upstream: _gradient_of_products(by_field, upstream)
 
 
 def _gradient_of_products(by_field: Any, upstream: Any) -> Any:
@@ -79,7 +57,8 @@ def _gradient_of_products(by_field: Any, upstream: Any) -> Any:
 
 
 @own_gradient
-def _weighted_sum(vectors: Any, weights: Any) -> Any:
+def sum_of_pairs(vectors: Any, weights: Any) -> Any:
+    """sum_{i<j} a_ij v_i * v_j = 1/2 sum_i v_i * (A v)_i: (B, F, D) and (R, B) to (B, D)."""
     num_fields = vectors.shape[1]
     weighted = ops.matmul(_symmetric(weights, num_fields), vectors)
 

@@ -7,6 +7,7 @@ from keras import ops
 from models.layers.own_gradient import own_gradient
 
 
+@own_gradient
 def relu_scores(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
     """h . ReLU(W u_r + b) of all vectors u_r: (N, D) to (N, 1).
 
@@ -22,11 +23,6 @@ def relu_scores(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
         bias: b, (T,).
         direction: h, (T, 1).
     """
-    return _scores(vectors, kernel, bias, direction)
-
-
-@own_gradient
-def _scores(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
     hidden = ops.matmul(vectors, kernel) + bias
 
     def gradient(upstream: Any) -> tuple[Any, Any, Any, Any]:

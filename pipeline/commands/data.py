@@ -225,6 +225,9 @@ def inspect(arguments: argparse.Namespace) -> dict[str, Any]:
     from preprocessing.prepared import PreparedDataset
 
     prepared = PreparedDataset.load(arguments.prepared)
+    folder = arguments.output or prepared.path / "report"
+    if not isinstance(folder, Path):
+        raise PipelineError(f"inspect: {prepared.path} is not on this machine: name --output")
     file = prepared.path / "stats.json"
     if not file.is_file():
         raise PipelineError(f"{prepared.path}: no stats.json: prepare it again")
@@ -234,9 +237,6 @@ def inspect(arguments: argparse.Namespace) -> dict[str, Any]:
         findings = drift.compare(prepared, PreparedDataset.load(arguments.baseline))
     anomalies = [finding for finding in findings if finding.anomaly]
     plain = [finding.plain() for finding in findings]
-    folder = arguments.output or prepared.path / "report"
-    if not isinstance(folder, Path):
-        raise PipelineError(f"inspect: {prepared.path} is not on this machine: name --output")
     name = prepared.manifest["name"]
     page = inspect_report.write_report(stats, folder, name, plain)
     if not arguments.json:

@@ -7,7 +7,7 @@ from keras import ops
 
 from models.layers.attention_pooling import AttentionPooling
 from models.layers.masked_softmax import masked_softmax
-from models.layers.pair_scores import pair_scores, sum_of_pairs
+from models.layers.pair_scores import attend_to_pairs, pair_scores, sum_of_pairs
 from models.layers.pairs import pairwise_products
 
 
@@ -24,9 +24,11 @@ class PairAttentionPooling(AttentionPooling):
         fast = self.activation is keras.activations.relu and self.use_bias
         if not fast or (self.dropout and training):
             return super().call(pairwise_products(vectors), present=present, training=training)
-        vectors = ops.cast(vectors, self.compute_dtype)
-        weights = (self.hidden.kernel, self.hidden.bias, self.score.kernel)
-        scores = pair_scores(vectors, *(ops.cast(w, self.compute_dtype) for w in weights))
-        present = ops.transpose(present)
-        attention = masked_softmax(scores / self.temperature, present, axis=0)
+        vectors, present = ops.cast(vectors, self.compute_dtype), ops.transpose(present)
+        weights = (self.hidden.kernel, self.hidden.bias, self.score.kernel / self.temperature)
+        weights = tuple(ops.cast(weight, self.compute_dtype) for weight in weights)
+        if training:
+            by_field = ops.transpose(vectors, (1, 0, 2))
+            return attend_to_pairs(by_field, ops.cast(present, self.compute_dtype), *weights)
+        attention = masked_softmax(pair_scores(vectors, *weights), present, axis=0)
         return sum_of_pairs(vectors, attention)

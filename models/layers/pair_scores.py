@@ -2,8 +2,9 @@
 
 The R = F (F - 1) / 2 products of a batch are tensors of B R D numbers, and passes over them are
 the cost of the whole model. So they are made once, for the scores; the weighted sum takes the
-(F, F) matrix of the weights instead. Pairs come first and examples second, (R, B, ...), so that
-picking a pair's fields moves whole blocks of memory.
+(F, F) matrix of the weights instead; and training goes through the batch in blocks. Pairs come
+first and examples second, (R, B, ...), so that picking a pair's fields moves whole blocks of
+memory.
 """
 
 from typing import Any
@@ -11,9 +12,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from models.layers.own_gradient import own_gradient
+from models.layers.masked_softmax import masked_softmax
+from models.layers.own_gradient import in_blocks, own_gradient
 from models.layers.pairs import check_pairs, pair_indices
 from models.layers.relu_scores import relu_scores
+
+# Examples whose products fit in the cores' caches: 3 MB at F 39 and D 16.
+_BLOCK = 64
 
 
 def pair_scores(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
@@ -70,6 +75,48 @@ def sum_of_pairs(vectors: Any, weights: Any) -> Any:
         return upstream * weighted, ops.take(of_all, first * num_fields + second, axis=0)
 
     return 0.5 * ops.sum(vectors * weighted, axis=1), gradient
+
+
+def _attention_gradient(
+    by_field: Any,
+    present: Any,
+    kernel: Any,
+    bias: Any,
+    direction: Any,
+    attention: Any,
+    upstream: Any,
+) -> tuple[Any, ...]:
+    """The gradients of `attend_to_pairs`, given its attention (R, B)."""
+    vectors, dim = ops.transpose(by_field, (1, 0, 2)), by_field.shape[-1]
+    of_sum, d_attention = sum_of_pairs.with_gradient(vectors, attention)[1](upstream)
+    mean = ops.sum(attention * d_attention, axis=0, keepdims=True)
+    d_scores = ops.reshape(attention * (d_attention - mean), (-1, 1))
+    products, products_gradient = _products.with_gradient(by_field)
+    flat = ops.reshape(products, (-1, dim))
+    scores_gradient = relu_scores.with_gradient(flat, kernel, bias, direction)[1]
+    d_flat, *d_weights = scores_gradient(d_scores)
+    of_scores = products_gradient(ops.reshape(d_flat, (products.shape[0], -1, dim)))
+    return ops.transpose(of_sum, (1, 0, 2)) + of_scores, ops.zeros_like(present), *d_weights
+
+
+@own_gradient
+@in_blocks(_BLOCK, axes=(1, 1), backward=_attention_gradient)
+def attend_to_pairs(by_field: Any, present: Any, kernel: Any, bias: Any, direction: Any) -> Any:
+    """The sum of all pairs' products weighed by the softmax of their scores, (B, D).
+
+    Args:
+        by_field: v, (F, B, D).
+        present: 1 for the pairs that exist, else 0, (R, B); it gets no gradient.
+        kernel: W, (D, T).
+        bias: b, (T,).
+        direction: h, (T, 1).
+    """
+    products = _products.with_gradient(by_field)[0]
+    flat = ops.reshape(products, (-1, by_field.shape[-1]))
+    scores = relu_scores.with_gradient(flat, kernel, bias, direction)[0]
+    attention = masked_softmax(ops.reshape(scores, (products.shape[0], -1)), present, axis=0)
+    vectors = ops.transpose(by_field, (1, 0, 2))
+    return sum_of_pairs.with_gradient(vectors, attention)[0], attention
 
 
 def _symmetric(weights: Any, num_fields: int) -> Any:

@@ -1,10 +1,12 @@
 """Gradients written by hand, against automatic differentiation of the definition."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from models.layers.field_aware_embedding import field_aware_products
-from models.layers.pair_scores import pair_scores, sum_of_pairs
+from models.layers.masked_softmax import masked_softmax
+from models.layers.pair_scores import attend_to_pairs, pair_scores, sum_of_pairs
 from models.layers.pairs import pair_indices, pairwise_products
 from models.layers.relu_scores import relu_scores
 
@@ -85,4 +87,34 @@ def test_scores_and_sums_of_pairs_have_the_gradient_of_their_definition():
             outputs = function(*arguments)
         results.append([*outputs, *tape.gradient(outputs, arguments, upstream)])
     for got, want in zip(*results, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [3, 64, 150])
+@pytest.mark.parametrize("how", ["eager", "graph", "xla"])
+def test_attention_in_blocks_has_the_value_and_gradient_of_its_definition(batch, how):
+    # 64 examples are one block, 150 two and a part of a third.
+    shapes = ((batch, 5, 4), (4, 6), (6,), (6, 1))
+    arguments = [tf.random.normal(shape, seed=i) for i, shape in enumerate(shapes)]
+    present = tf.random.uniform((batch, 10), seed=7) > 0.3
+    upstream = tf.random.normal((batch, 4), seed=9)
+    rows, columns = pair_indices(5)
+
+    def ours(v, *attention):
+        mask = tf.transpose(tf.cast(present, tf.float32))
+        return attend_to_pairs(tf.transpose(v, (1, 0, 2)), mask, *attention)
+
+    def plain(v, kernel, bias, direction):
+        pairs = tf.gather(v, rows, axis=1) * tf.gather(v, columns, axis=1)
+        scores = tf.squeeze(tf.nn.relu(pairs @ kernel + bias) @ direction, -1)
+        return tf.reduce_sum(masked_softmax(scores, present)[..., None] * pairs, axis=1)
+
+    def results(function):
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            pooled = function(*arguments)
+        return [pooled, *tape.gradient(pooled, arguments, upstream)]
+
+    found = results if how == "eager" else tf.function(results, jit_compile=how == "xla")
+    for got, want in zip(found(ours), results(plain), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)

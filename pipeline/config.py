@@ -142,7 +142,9 @@ class TrainingConfig(_Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     tensorboard: bool = True
     jit_compile: bool | Literal["auto"] = "auto"
-    steps_per_execution: int = pydantic.Field(1, ge=1)
+    steps_per_execution: Annotated[int, pydantic.Field(ge=1)] | Literal["auto"] = pydantic.Field(
+        "auto", description="steps of one call into TensorFlow, at most: see pipeline/README.md"
+    )
     mixed_precision: bool = False
     init_from: Path | None = pydantic.Field(
         None, description="run whose embeddings and first-order weights are copied by field=value"

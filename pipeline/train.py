@@ -10,6 +10,7 @@ are all functions of the seed and the step.
 
 import contextlib
 import dataclasses
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from pipeline import callbacks as cb
 from pipeline import checkpoint
 from pipeline.calibration import calibrated_metrics, fit_calibration
 from pipeline.checkpoint import CheckpointDirectory
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, TrainingConfig
 from pipeline.data import TrainingData
 from pipeline.errors import PipelineError
 from pipeline.evaluate import Scorer, Split, evaluate_split
@@ -58,6 +59,24 @@ def build_model(config: RunConfig, prepared: "PreparedDataset") -> keras.Model:
     return models.build(config.model.name, features, **arguments)
 
 
+def steps_per_execution(training: TrainingConfig, steps_per_epoch: int, replicas: int) -> int:
+    """Steps that one call into TensorFlow takes; between calls the callbacks run.
+
+    A number that divides the steps of an epoch, and those between checkpoints: Keras would go on
+    into the next epoch's batches to complete a call.
+    """
+    if training.warmup_steps:
+        return 1  # the rate is set between calls
+    most = training.steps_per_execution
+    if most == "auto":
+        # Small batches gain, as a call costs a millisecond or two; an epoch keeps 100 calls, for
+        # its progress and for where a loss that is no number is found.
+        few = min(16, 8192 // training.batch_size, steps_per_epoch // 100)
+        most = few if replicas == 1 else 1
+    whole = math.gcd(steps_per_epoch, training.checkpoint.every_steps or 0)
+    return max((count for count in range(2, most + 1) if whole % count == 0), default=1)
+
+
 class Trainer:
     """One run, from its configuration to a trained model in the run directory.
 
@@ -89,9 +108,9 @@ class Trainer:
             extra_callbacks: further Keras callbacks, called before the checkpoint is written.
         """
         run = self._open(resume)
-        with self.strategy.scope():
-            model = self._compiled_model()
         data = self._data()
+        with self.strategy.scope():
+            model = self._compiled_model(data)
         fit = _Fit(self, run, model, data)
         begun = time.perf_counter()
         fit.run_epochs(resume, extra_callbacks)
@@ -150,7 +169,7 @@ class Trainer:
         )
         return run
 
-    def _compiled_model(self) -> keras.Model:
+    def _compiled_model(self, data: TrainingData) -> keras.Model:
         config = self.config
         model = build_model(config, self.prepared)
         if config.training.init_from:
@@ -174,7 +193,9 @@ class Trainer:
             if binary
             else keras.losses.MeanSquaredError(),
             jit_compile=jit,
-            steps_per_execution=config.training.steps_per_execution,
+            steps_per_execution=steps_per_execution(
+                config.training, data.steps_per_epoch, self.strategy.replicas
+            ),
         )
         optimizer.build(model.trainable_variables)
         return model

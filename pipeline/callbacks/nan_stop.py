@@ -17,6 +17,8 @@ class NonFiniteLossError(PipelineError):
 class NanStop(keras.callbacks.Callback):
     """Raises NonFiniteLossError naming step, epoch and batch; checkpoints stay as they were.
 
+    Where one call takes several steps it names the last of them, and their number.
+
     Args:
         checkpoints: directory named in the message.
         position: the step count.
@@ -33,8 +35,10 @@ class NanStop(keras.callbacks.Callback):
             return
         kept = sorted(self._checkpoints.glob("step-*.npz"))
         good = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written"
-        at = self._position
+        at, steps = self._position, self.model.steps_per_execution
+        among = f" or one of the {steps - 1} before" if steps > 1 else ""
         raise NonFiniteLossError(
-            f"the loss became {loss} at step {at.step} (epoch {at.epoch + 1}, batch {at.batch}); "
+            f"the loss became {loss} at step {at.step}{among} "
+            f"(epoch {at.epoch + 1}, batch {at.batch}); "
             f"{good}; lower optimizer.learning_rate or set optimizer.global_clipnorm"
         )

@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from pipeline.checkpoint import CheckpointDirectory, restore, training_variables
-from pipeline.config import parse_config
+from pipeline.config import TrainingConfig, parse_config
 from pipeline.data import TrainingData
 from pipeline.errors import PipelineError
 from pipeline.evaluate import Scorer
 from pipeline.rundir import Run
-from pipeline.train import Trainer
+from pipeline.train import Trainer, steps_per_execution
 from tests.pipeline.support import MemoryPrepared, run_config
 
 ROOT = Path(__file__).parents[2]
@@ -171,10 +171,46 @@ def test_nan_loss_stops_at_its_step_and_keeps_the_checkpoint(tmp_path):
     with pytest.raises(PipelineError, match=r"step 5 \(epoch 1, batch 5\).*step-000000004.npz"):
         Trainer(config, prepared, Console(quiet=True)).train()
     trainer = Trainer(config, prepared, Console(quiet=True))
-    model = trainer._compiled_model()
+    model = trainer._compiled_model(trainer._data())
     path = CheckpointDirectory(tmp_path / "r" / "checkpoints").paths()[-1]
     assert restore(path, training_variables(model))["step"] == 4
     assert all(np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in model.variables)
+
+
+def test_several_steps_a_call_give_the_same_weights(tmp_path):
+    # 10 steps an epoch: of at most 4 steps a call 2 divide them.
+    one = train(tmp_path / "one")
+    several = train(tmp_path / "several", training={"steps_per_execution": 4})
+    assert several.model.steps_per_execution == 2
+    assert several.metrics["training"]["steps"] == one.metrics["training"]["steps"]
+    assert int(several.model.optimizer.iterations) == int(one.model.optimizer.iterations)
+    assert_bit_equal(weights(one.run.directory), weights(several.run.directory))
+
+
+def test_a_loss_that_is_no_number_names_the_steps_of_its_call(tmp_path):
+    prepared = MemoryPrepared()
+    prepared.arrays("train")["values"][128 * 3] = np.nan
+    training = {"shuffle": False, "steps_per_execution": 5}
+    with pytest.raises(PipelineError, match=r"step 5 or one of the 4 before \(epoch 1, batch 5\)"):
+        train(tmp_path / "r", prepared, training=training)
+
+
+@pytest.mark.parametrize(
+    ("training", "steps", "replicas", "expected"),
+    [
+        ({"batch_size": 512}, 1600, 1, 16),
+        ({"batch_size": 512}, 1500, 1, 15),
+        ({"batch_size": 512}, 1601, 1, 1),
+        ({"batch_size": 512}, 400, 1, 4),
+        ({"batch_size": 4096}, 1600, 1, 2),
+        ({"batch_size": 512}, 1600, 2, 1),
+        ({"batch_size": 512, "warmup_steps": 5}, 1600, 1, 1),
+        ({"batch_size": 512, "checkpoint": {"every_steps": 100}}, 1600, 1, 10),
+        ({"steps_per_execution": 3}, 10, 1, 2),
+    ],
+)
+def test_steps_of_a_call_divide_the_epoch(training, steps, replicas, expected):
+    assert steps_per_execution(TrainingConfig(**training), steps, replicas) == expected
 
 
 def test_single_class_validation_is_named(tmp_path):

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from models.layers.softmax_entropy import softmax_entropy
+from models.layers.softmax_entropy import softmax_and_entropy
 
 
 @keras.saving.register_keras_serializable(package="ctr")
@@ -66,8 +66,12 @@ class AttentionalInteraction(keras.layers.Layer):
         """Maps v (B, F, D) and the embeddings u (B, F, D) to the next order, (B, F, D)."""
         scores = self._scores(vectors, base)
         if training and self.entropy:
-            self.add_loss(self.entropy * ops.mean(softmax_entropy(scores)))
-        return vectors * ops.matmul(ops.softmax(scores, axis=-1), base)
+            weights, entropy = softmax_and_entropy(ops.cast(scores, "float32"))
+            self.add_loss(self.entropy * ops.mean(entropy))
+            weights = ops.cast(weights, scores.dtype)
+        else:
+            weights = ops.softmax(scores, axis=-1)
+        return vectors * ops.matmul(weights, base)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from models.layers.softmax_entropy import softmax_entropy
+from models.layers.softmax_entropy import softmax_and_entropy
 
 
 @keras.saving.register_keras_serializable(package="ctr")
@@ -48,9 +48,12 @@ class AttentionalSum(keras.layers.Layer):
         """Maps (B, F, D) to (B, D)."""
         scores = self._scores(vectors)
         if training and self.entropy:
-            self.add_loss(self.entropy * ops.mean(softmax_entropy(scores)))
-        weights = ops.expand_dims(ops.softmax(scores, axis=-1), axis=1)
-        return ops.squeeze(ops.matmul(weights, vectors), axis=1)
+            weights, entropy = softmax_and_entropy(ops.cast(scores, "float32"))
+            self.add_loss(self.entropy * ops.mean(entropy))
+            weights = ops.cast(weights, scores.dtype)
+        else:
+            weights = ops.softmax(scores, axis=-1)
+        return ops.squeeze(ops.matmul(ops.expand_dims(weights, axis=1), vectors), axis=1)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "entropy": self.entropy, "l2": self.l2}

@@ -14,9 +14,9 @@ def own_gradient(function: WithGradient) -> Callable[..., Any]:
     """Makes a function of tensors from one that returns its value and its gradient.
 
     Args:
-        function: maps tensors to a value and to what maps the value's gradient to the gradients
-            of the tensors, one for each, in their order. It stays at hand as `with_gradient` of
-            the result, for gradients that are composed of several.
+        function: maps tensors to a value, or a tuple of them, and to what maps its gradient, or
+            the tuple of theirs, to the gradients of the tensors, one for each, in their order.
+            It stays at hand as `with_gradient` of the result, for gradients composed of several.
     """
 
     @ops.custom_gradient
@@ -24,6 +24,8 @@ def own_gradient(function: WithGradient) -> Callable[..., Any]:
         value, gradient = function(*tensors)
 
         def of_upstream(*arguments: Any, upstream: Any = None) -> Any:  # Keras: either way
+            if len(arguments) > 1:  # TensorFlow, of several values
+                return gradient(arguments)
             return gradient(arguments[0] if upstream is None else upstream)
 
         return value, of_upstream

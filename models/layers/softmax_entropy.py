@@ -1,21 +1,34 @@
-"""Entropy of a softmax, from its scores."""
+"""A softmax and its entropy at once, with their gradient by hand."""
 
 from typing import Any
 
 from keras import ops
 
+from models.layers.own_gradient import own_gradient
 
-def softmax_entropy(scores: Any) -> Any:
-    """-sum_j a_j log a_j of a = softmax(scores) along the last axis, in float32.
 
-    Taken from the scores, so that an attention weight that has underflowed to 0 counts 0 (reading
-    21) and its gradient stays finite.
+@own_gradient
+def softmax_and_entropy(scores: Any) -> Any:
+    """a = softmax(scores) along the last axis and its entropy -sum_j a_j log a_j.
+
+    With Z = sum_j exp(s_j), log a_j = s_j - log Z, so one exponential of the scores serves both,
+    and a weight that has underflowed to 0 counts 0 (reading 21) with a finite gradient:
+
+        ds_j = a_j (t_j - sum_k a_k t_k),    t_j = da_j - log a_j dH
 
     Args:
-        scores: (..., N), already divided by any temperature.
+        scores: (..., N) in float32, already divided by any temperature.
 
     Returns:
-        The entropy in nats, (...).
+        The weights, (..., N), and the entropy in nats, (...).
     """
-    log_weights = ops.log_softmax(ops.cast(scores, "float32"), axis=-1)
-    return -ops.sum(ops.exp(log_weights) * log_weights, axis=-1)
+    shifted = scores - ops.max(scores, axis=-1, keepdims=True)
+    exponents = ops.exp(shifted)
+    total = ops.sum(exponents, axis=-1, keepdims=True)
+    weights, log_weights = exponents / total, shifted - ops.log(total)
+
+    def gradient(upstream: tuple[Any, Any]) -> Any:
+        towards = upstream[0] - log_weights * ops.expand_dims(upstream[1], axis=-1)
+        return weights * (towards - ops.sum(weights * towards, axis=-1, keepdims=True))
+
+    return (weights, -ops.sum(weights * log_weights, axis=-1)), gradient

@@ -7,7 +7,7 @@ import tensorflow as tf
 import models
 from models.layers.attentional_interaction import AttentionalInteraction
 from models.layers.attentional_sum import AttentionalSum
-from models.layers.softmax_entropy import softmax_entropy
+from models.layers.softmax_entropy import softmax_and_entropy
 from tests.models.test_fm import pooled_twin
 from tests.support import model_checks
 from tests.support.layer_checks import (
@@ -55,15 +55,34 @@ def attention_weights(layer):
     return np.asarray(layer.kernel)[:, 0], float(np.asarray(layer.bias)[0])
 
 
-def test_softmax_entropy_by_hand():
-    scores = np.log(np.array([[0.5, 0.25, 0.25], [1.0, 1.0, 1.0]], "float32"))
-    np.testing.assert_allclose(softmax_entropy(scores), [1.5 * np.log(2), np.log(3)], rtol=1e-6)
+def test_softmax_and_entropy_by_hand():
+    weights = np.array([[0.5, 0.25, 0.25], [1 / 3, 1 / 3, 1 / 3]], "float32")
+    got, entropies = softmax_and_entropy(np.log(weights))
+    np.testing.assert_allclose(got, weights, rtol=1e-6)
+    np.testing.assert_allclose(entropies, [1.5 * np.log(2), np.log(3)], rtol=1e-6)
     certain = tf.constant([[1e4, 0.0, -1e4]])
     with tf.GradientTape() as tape:
         tape.watch(certain)
-        value = softmax_entropy(certain)
+        value = softmax_and_entropy(certain)[1]
     assert value.numpy() == [0.0]
     assert np.isfinite(tape.gradient(value, certain).numpy()).all()
+
+
+def test_softmax_and_entropy_have_the_gradient_of_their_definition():
+    scores = tf.random.normal((3, 5), seed=0)
+    upstream = [tf.random.normal((3, 5), seed=1), tf.random.normal((3,), seed=2)]
+
+    def plain(s):
+        weights = tf.nn.softmax(s)
+        return weights, -tf.reduce_sum(weights * tf.math.log(weights), axis=-1)
+
+    gradients = []
+    for function in (softmax_and_entropy, plain):
+        with tf.GradientTape() as tape:
+            tape.watch(scores)
+            found = function(scores)
+        gradients.append(tape.gradient(found, scores, upstream))
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
 
 
 def test_interaction_by_hand():

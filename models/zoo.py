@@ -1,7 +1,7 @@
 """The registry: model name -> class, defaults and what a user wants to know of it."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,17 +80,23 @@ def build(name: str, features: Features | dict[str, Any], **arguments: Any) -> C
     Raises:
         ValueError: unknown name or argument (the message lists those the model takes).
     """
+    check_arguments(name, arguments)
     found = entry(name)
-    accepted = constructor_arguments(found.cls)
-    unknown = [argument for argument in arguments if argument not in accepted]
-    if unknown:
-        raise ValueError(
-            f"model {name!r} does not take {', '.join(map(repr, unknown))}; "
-            f"it takes {', '.join(accepted)}"
-        )
     model = found.cls(features, **{**found.defaults, **arguments})
     model.build()
     return model
+
+
+def check_arguments(name: str, arguments: Iterable[str]) -> None:
+    """Raises ValueError where the model is unknown or does not take one of the arguments."""
+    accepted = constructor_arguments(entry(name).cls)
+    for argument in arguments:
+        if argument not in accepted:
+            near = difflib.get_close_matches(argument, accepted, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(
+                f"model {name!r} does not take {argument!r}{hint}; it takes {', '.join(accepted)}"
+            )
 
 
 def constructor_arguments(cls: type[CTRModel]) -> list[str]:

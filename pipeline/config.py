@@ -203,6 +203,12 @@ class RunConfig(_Section):
         return "auc" if self.training.task == "binary" else "rmse"
 
     @property
+    def stopping_metric(self) -> str:
+        """The validation metric that says which epoch is the best."""
+        stop = self.training.early_stopping
+        return self.metric(stop.metric if stop else "auto")
+
+    @property
     def served_name(self) -> str:
         """The name under which the exported model is served."""
         return self.export.name or self.name

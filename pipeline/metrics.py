@@ -28,7 +28,10 @@ CALIBRATION_BINS = 20
 
 
 class SingleClassError(PipelineError):
-    """A ranking metric was asked of labels that are all alike."""
+    """A ranking metric was asked of `rows` labels that are all alike."""
+
+    def __init__(self, rows: int, label: int) -> None:
+        super().__init__(f"all {rows} labels are {label}: AUC needs both classes; check the split")
 
 
 class Metrics:
@@ -105,10 +108,7 @@ class Metrics:
         sums = self._sums
         rate = sums["label"] / sums["weight"]
         if rate in (0.0, 1.0):
-            only = "1" if rate else ("0" if self.task == "binary" else "-1")
-            raise SingleClassError(
-                f"all {self.rows} labels are {only}: AUC needs both classes; check the split"
-            )
+            raise SingleClassError(self.rows, int(rate))
         result = {"rows": self.rows, "label_rate": rate}
         result.update(self._ranking())
         if self.task == "binary":

@@ -29,29 +29,36 @@ WHOLE_ONLY = {
 def build_optimizer(
     config: OptimizerConfig, num_features: int, num_positions: int, batch_size: int
 ) -> keras.optimizers.Optimizer:
-    """The optimizer named; raises PipelineError on an unknown name or argument."""
+    """The optimizer named; raises PipelineError on an unknown name or a wrong argument."""
+    cls = optimizer_class(config)
+    arguments: dict[str, Any] = config.arguments
+    if config.name in BY_ROW and config.tables == "auto":
+        arguments.setdefault("table_update", table_update(num_features, num_positions, batch_size))
+    elif config.name in BY_ROW:
+        arguments["table_update"] = "whole" if config.tables == "dense" else "rows"
+    try:
+        return cls(learning_rate=config.learning_rate, **arguments)
+    except (TypeError, ValueError) as error:
+        raise PipelineError(f"optimizer {config.name!r}: {error}") from error
+
+
+def optimizer_class(config: OptimizerConfig) -> type[keras.optimizers.Optimizer]:
+    """The class named; raises PipelineError on a name or an argument that there is not."""
     known = {**BY_ROW, **WHOLE_ONLY}
     if config.name not in known:
         raise PipelineError(
             f"optimizer.name: unknown optimizer {config.name!r}{nearest(config.name, known)}"
         )
-    cls = known[config.name]
-    accepted = _arguments(cls)
-    arguments: dict[str, Any] = config.arguments
-    for key in arguments:
+    accepted = _arguments(known[config.name])
+    for key in config.arguments:
         if key not in accepted:
             raise PipelineError(f"optimizer.{key}: unknown key{nearest(key, accepted)}")
-    if config.name in WHOLE_ONLY:
-        if config.tables == "sparse":
-            raise PipelineError(
-                f"optimizer.tables: {config.name} has no update by row; those that have: "
-                f"{', '.join(BY_ROW)}"
-            )
-    elif config.tables == "auto":
-        arguments.setdefault("table_update", table_update(num_features, num_positions, batch_size))
-    else:
-        arguments["table_update"] = "whole" if config.tables == "dense" else "rows"
-    return cls(learning_rate=config.learning_rate, **arguments)
+    if config.name in WHOLE_ONLY and config.tables == "sparse":
+        raise PipelineError(
+            f"optimizer.tables: {config.name} has no update by row; those that have: "
+            f"{', '.join(BY_ROW)}"
+        )
+    return known[config.name]
 
 
 def _arguments(cls: type) -> list[str]:

@@ -16,6 +16,25 @@ if TYPE_CHECKING:
 
     from preprocessing.prepared import PreparedDataset
 
+_STOPPING = "training.early_stopping.metric"
+# What a step depends on, each with a dot behind it; the rest says how long a run goes on, what it
+# writes and how it is exported.
+_STEP_KEYS = (
+    "seed.",
+    "data.in_memory.",
+    "data.memory_limit_mb.",
+    "model.",
+    "optimizer.",
+    "strategy.",
+    "training.task.",
+    "training.batch_size.",
+    "training.shuffle.",
+    "training.warmup_steps.",
+    "training.reduce_lr.",
+    "training.mixed_precision.",
+    f"{_STOPPING}.",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -102,6 +121,26 @@ class Run:
                 f"({trained_on['name']}, content {trained_on['content_hash'][:12]}; found "
                 f"{found['name']}, {found['content_hash'][:12]}): prepare it again or train again"
             )
+
+    def check_resumable(self, config: RunConfig) -> None:
+        """Raises PipelineError where `config` would take other steps than the run has taken."""
+        was, now = (_flat(c.model_dump(mode="json")) for c in (self.config, config))
+        was[_STOPPING], now[_STOPPING] = self.config.stopping_metric, config.stopping_metric
+        for key in sorted({*was, *now}):
+            if was.get(key) != now.get(key) and f"{key}.".startswith(_STEP_KEYS):
+                raise PipelineError(
+                    f"{self.directory}: begun with {key} {was.get(key)!r}, not {now.get(key)!r}: "
+                    "a run goes on as it began; train without --resume to begin anew"
+                )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings by dotted key."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {}
+        leaves.update(inner or {f"{prefix}{key}": value})
+    return leaves
 
 
 def load_prepared(path: "str | DataPath") -> "PreparedDataset":

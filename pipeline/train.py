@@ -18,6 +18,7 @@ import keras
 from rich.console import Console
 
 import models
+from models.zoo import check_arguments
 from pipeline import callbacks as cb
 from pipeline import checkpoint
 from pipeline.calibration import calibrated_metrics, fit_calibration
@@ -27,7 +28,7 @@ from pipeline.data import TrainingData
 from pipeline.errors import PipelineError
 from pipeline.evaluate import Scorer, Split, evaluate_split
 from pipeline.metrics import Metrics, SingleClassError
-from pipeline.optimizers import build_optimizer, catch_up, gains_from_xla
+from pipeline.optimizers import build_optimizer, catch_up, gains_from_xla, optimizer_class
 from pipeline.report import plot_history, plot_split
 from pipeline.rundir import Run, check_spec, load_prepared, prepared_path
 from pipeline.strategy import Strategy
@@ -56,7 +57,16 @@ def build_model(config: RunConfig, prepared: "PreparedDataset") -> keras.Model:
     if config.training.mixed_precision:
         # bfloat16 has float32's range, so that no loss scaling is needed.
         arguments.setdefault("dtype", "mixed_bfloat16")
-    return models.build(config.model.name, features, **arguments)
+    try:
+        return models.build(config.model.name, features, **arguments)
+    except (TypeError, ValueError) as error:
+        raise PipelineError(f"model {config.model.name!r} with {arguments}: {error}") from error
+
+
+def check_names(config: RunConfig) -> None:
+    """Raises ValueError where the model or the optimizer, or one of their keys, is unknown."""
+    check_arguments(config.model.name, config.model.arguments)
+    optimizer_class(config.optimizer)
 
 
 def steps_per_execution(training: TrainingConfig, steps_per_epoch: int, replicas: int) -> int:
@@ -92,6 +102,7 @@ class Trainer:
         prepared: "PreparedDataset | None" = None,
         console: Console | None = None,
     ) -> None:
+        check_names(config)
         self.config = config
         if prepared is None:
             prepared = load_prepared(prepared_path(config))
@@ -107,10 +118,14 @@ class Trainer:
             resume: go on from the newest checkpoint.
             extra_callbacks: further Keras callbacks, called before the checkpoint is written.
         """
-        run = self._open(resume)
+        self._check_validation()
+        if resume:
+            self._check_resumable()
         data = self._data()
         with self.strategy.scope():
             model = self._compiled_model(data)
+        # Only now, when most mistakes would have shown: an earlier run there is lost.
+        run = Run.create(self.config) if resume else self._begin()
         fit = _Fit(self, run, model, data)
         begun = time.perf_counter()
         fit.run_epochs(resume, extra_callbacks)
@@ -149,12 +164,24 @@ class Trainer:
             plot_history(fit.history.rows, run.plots / "history.png")
         return found
 
-    def _open(self, resume: bool) -> Run:
+    def _check_validation(self) -> None:
+        """Refuses a validation split without which an epoch's end would only fail."""
+        part = self.prepared.manifest["splits"]["validation"]
+        rows, positives = part["rows"], part["positives"]
+        where = f"validation split of {self.prepared.path}"
+        if not rows:
+            raise PipelineError(f"{where}: no rows; training is measured by them")
+        if positives in (0, rows):
+            raise PipelineError(f"{where}: {SingleClassError(rows, int(positives > 0))}")
+
+    def _check_resumable(self) -> None:
+        run = Run.load(self.config.run_directory)
+        run.check_prepared(self.prepared)
+        run.check_resumable(self.config)
+
+    def _begin(self) -> Run:
+        """The run directory without what an earlier run left there."""
         manifest = self.prepared.manifest
-        if resume:
-            run = Run.load(self.config.run_directory)
-            run.check_prepared(self.prepared)
-            return run
         run = Run.create(self.config)
         if not self.strategy.is_chief:
             return run
@@ -229,7 +256,7 @@ class _Fit:
         stop = training.early_stopping
         self.stopping = cb.EarlyStopping(
             run.checkpoints / "best.npz",
-            config.metric(stop.metric if stop else "auto"),
+            config.stopping_metric,
             stop.patience if stop else None,
             stop.min_delta if stop else 0.0,
         )
@@ -271,6 +298,8 @@ class _Fit:
         if restored is not None and (restored["finished"] or done >= steps * self.epochs):
             self.trainer.console.print("training had ended; nothing left to do")
             return
+        # The rest of an epoch that was cut must be a whole number of calls too.
+        self.model.steps_per_execution = math.gcd(self.model.steps_per_execution, done)
         progress = cb.Progress(
             self.trainer.console, self.position, self.epochs, self.data.batch_size
         )

@@ -130,6 +130,25 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
     assert_bit_equal(before, weights(tmp_path / "r"))
 
 
+def test_a_run_goes_on_for_more_epochs_and_other_calls(tmp_path):
+    """10 steps an epoch; the first run is cut in the second epoch, at no whole number of calls."""
+    whole = train(tmp_path / "whole", training={"epochs": 2})
+
+    class CutAt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 5 and self.model.optimizer.iterations > 10:
+                raise KeyboardInterrupt
+
+    config = run_config(tmp_path / "r", training={"checkpoint": {"every_steps": 3}})
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(config, MemoryPrepared(), Console(quiet=True)).train(extra_callbacks=[CutAt()])
+    training = {"epochs": 2, "steps_per_execution": 5}
+    resumed = train(tmp_path / "r", resume=True, training=training)
+    assert resumed.metrics["training"]["steps"] == 20
+    assert Run.load(tmp_path / "r").config.training.epochs == 2
+    assert_bit_equal(weights(tmp_path / "r"), weights(whole.run.directory))
+
+
 def test_resuming_before_the_first_checkpoint_starts_over(tmp_path):
     first = train(tmp_path / "a")
     Run.create(run_config(tmp_path / "b"))
@@ -213,10 +232,21 @@ def test_steps_of_a_call_divide_the_epoch(training, steps, replicas, expected):
     assert steps_per_execution(TrainingConfig(**training), steps, replicas) == expected
 
 
-def test_single_class_validation_is_named(tmp_path):
+@pytest.mark.parametrize("counted", [True, False])
+def test_single_class_validation_is_named(tmp_path, counted):
     prepared = MemoryPrepared()
     prepared.arrays("validation")["label"][:] = 0
+    if counted:
+        prepared.manifest["splits"]["validation"]["positives"] = 0
     with pytest.raises(PipelineError, match=r"validation split of .* labels are 0"):
+        train(tmp_path / "r", prepared)
+    assert (tmp_path / "r").exists() != counted, "what the manifest tells is told before training"
+
+
+def test_a_validation_split_without_rows_is_named(tmp_path):
+    prepared = MemoryPrepared()
+    prepared.manifest["splits"]["validation"] = {"rows": 0, "positives": 0, "files": []}
+    with pytest.raises(PipelineError, match="validation split of memory: no rows"):
         train(tmp_path / "r", prepared)
 
 
@@ -224,19 +254,37 @@ def test_single_class_validation_is_named(tmp_path):
     ("sections", "part"),
     [
         ({"model": {"name": "afn+x"}}, "unknown model"),
-        ({"model": {"attention": 3}}, "'attention'"),
+        ({"model": {"dropuot": 3}}, "did you mean 'dropout'"),
+        ({"model": {"embedding_dim": "four"}}, "model 'fm' with .*'four'"),
         ({"optimizer": {"name": "adan"}}, "'adam'"),
         ({"optimizer": {"beta1": 0.9}}, "'beta_1'"),
-        (
-            {"training": {"early_stopping": {"metric": "calibration_error"}, "task": "regression"}},
-            "gives no 'calibration_error'",
-        ),
+        ({"optimizer": {"clipnorm": 1, "clipvalue": 1}}, "optimizer 'adam': Only one of"),
     ],
 )
-def test_wrong_names_are_one_line(tmp_path, sections, part):
+def test_mistakes_are_one_line_and_leave_an_earlier_run_alone(tmp_path, sections, part):
+    kept = tmp_path / "r" / "model.keras"
+    kept.parent.mkdir()
+    kept.write_text("an earlier run's")
     with pytest.raises(ValueError, match=part) as caught:
         train(tmp_path / "r", **sections)
     assert "\n" not in str(caught.value)
+    assert kept.read_text() == "an earlier run's"
+
+
+@pytest.mark.parametrize(
+    ("sections", "part"),
+    [
+        ({"optimizer": {"learning_rate": 0.1}}, "begun with optimizer.learning_rate 0.05, not 0.1"),
+        ({"training": {"batch_size": 64}}, "begun with training.batch_size 128, not 64"),
+        ({"model": {"name": "afm"}}, "begun with model.name 'fm', not 'afm'"),
+        ({"training": {"early_stopping": {"metric": "gauc"}}}, "early_stopping.metric 'auc', not"),
+    ],
+)
+def test_resume_refuses_other_steps(trained, sections, part):
+    before = (trained.run.directory / "config.yaml").read_text()
+    with pytest.raises(PipelineError, match=part):
+        train(trained.run.directory, resume=True, **sections)
+    assert (trained.run.directory / "config.yaml").read_text() == before
 
 
 def test_regression_uses_signed_labels(tmp_path):

@@ -14,7 +14,8 @@ from pipeline.errors import PipelineError
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a path beside `path` to write to; renames it there when the block succeeds.
 
-    On an error (a full disk, say) the file written aside is removed and `path` stays as it was.
+    On an error (a full disk, say) the file written aside is removed and `path` stays as it was; an
+    OSError that names no file gets its name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last because Keras and NumPy choose the format by it.
@@ -24,6 +25,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with aside.open("rb") as handle:
             os.fsync(handle.fileno())
         aside.replace(path)
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         aside.unlink(missing_ok=True)
 

@@ -34,6 +34,10 @@ class SingleClassError(PipelineError):
         super().__init__(f"all {rows} labels are {label}: AUC needs both classes; check the split")
 
 
+class NonFiniteScoreError(PipelineError):
+    """A score is NaN or infinite."""
+
+
 class Metrics:
     """Accumulates logits and labels of one split; `result()` gives the metrics.
 
@@ -65,7 +69,7 @@ class Metrics:
         labels = np.asarray(labels, np.float64).reshape(-1)
         if not np.isfinite(scores).all():
             row = self.rows + int(np.flatnonzero(~np.isfinite(scores))[0])
-            raise PipelineError(f"the model's output is not a finite number at row {row}")
+            raise NonFiniteScoreError(f"the model's output is not a finite number in row {row}")
         weights = np.ones_like(scores) if weights is None else np.asarray(weights, np.float64)
         weights = weights.reshape(-1)
         self._add_sums(scores, labels, weights)

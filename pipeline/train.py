@@ -27,7 +27,7 @@ from pipeline.config import RunConfig, TrainingConfig
 from pipeline.data import TrainingData
 from pipeline.errors import PipelineError
 from pipeline.evaluate import Scorer, Split, evaluate_split
-from pipeline.metrics import Metrics, SingleClassError
+from pipeline.metrics import Metrics, NonFiniteScoreError, SingleClassError
 from pipeline.optimizers import build_optimizer, catch_up, gains_from_xla, optimizer_class
 from pipeline.report import plot_history, plot_split
 from pipeline.rundir import Run, check_spec, load_prepared, prepared_path
@@ -289,7 +289,11 @@ class _Fit:
     def _evaluate(self) -> dict[str, float]:
         catch_up(self.model.optimizer, self.model.trainable_variables)
         skipped = ("rows", "label_rate", "groups")
-        return {k: v for k, v in self.validate()[1].items() if k not in skipped}
+        try:
+            return {k: v for k, v in self.validate()[1].items() if k not in skipped}
+        except NonFiniteScoreError as error:
+            what = f"validation split: {error}"
+            raise cb.NonFiniteLossError(what, self.position, self.run.checkpoints) from error
 
     def run_epochs(self, resume: bool, extra_callbacks: Any) -> None:
         """All epochs, or those left after the newest checkpoint."""

@@ -28,12 +28,13 @@ import optuna
 import pydantic
 from rich.console import Console
 
+from pipeline.callbacks import NonFiniteLossError, validation_value
 from pipeline.config import METRICS, RunConfig, parse_config
 from pipeline.errors import PipelineError, nearest
 from pipeline.files import write_text
 from pipeline.report import plot_trials
-from pipeline.rundir import load_prepared, prepared_path
-from pipeline.train import Trainer
+from pipeline.rundir import check_spec, load_prepared, prepared_path
+from pipeline.train import Trainer, check_names
 from pipeline.yaml_files import read_mapping, validate
 
 
@@ -45,7 +46,15 @@ class Range(pydantic.BaseModel):
     low: int | float
     high: int | float
     log: bool = False
-    step: int | float | None = None
+    step: int | float | None = pydantic.Field(None, gt=0)
+
+    @pydantic.model_validator(mode="after")
+    def _ordered(self) -> "Range":
+        if not self.low <= self.high:
+            raise ValueError(f"low {self.low} is more than high {self.high}")
+        if self.log and (self.low <= 0 or self.step):
+            raise ValueError("log needs low above 0 and no step")
+        return self
 
 
 # Told apart by form, so that a mistake in a range is not also reported as "not a list".
@@ -111,22 +120,36 @@ class Search:
             study_name=config.name,
             storage=f"sqlite:///{directory / 'study.sqlite3'}",
             direction="maximize" if METRICS[self.metric] else "minimize",
-            sampler=optuna.samplers.TPESampler(seed=config.seed),
             pruner=optuna.pruners.MedianPruner(pruning.startup_trials, pruning.warmup_epochs),
             load_if_exists=True,
         )
+        begun = self.study.user_attrs.get("metric", self.metric)
+        if begun != self.metric:
+            raise PipelineError(
+                f"{directory}: a search by {begun} is there, not by {self.metric}; "
+                "give another --output"
+            )
+        self.study.set_user_attr("metric", self.metric)
         self._prepared: Any = None
 
     def run(self, prepared: Any = None) -> dict[str, Any]:
         """Trials until `trials` are done in all, earlier ones included; returns the best."""
-        self._prepared = prepared or load_prepared(prepared_path(self.config))
+        if prepared is None:
+            prepared = load_prepared(prepared_path(self.config))
+            check_spec(self.config, prepared)
+        self._prepared = prepared
         states = optuna.trial.TrialState
         ended = (states.COMPLETE, states.PRUNED)
         while (done := len(self.study.get_trials(states=ended))) < self.space.trials:
+            # A seed for each trial: one for the search would draw the first ones again on a resume.
+            seed = self.config.seed + len(self.study.trials)
+            self.study.sampler = optuna.samplers.TPESampler(seed=seed)
             self.study.optimize(self._objective, n_trials=1)
             self._show(done + 1)
         if not self.study.get_trials(states=(states.COMPLETE,)):
-            raise PipelineError("every trial was pruned; raise pruning.startup_trials")
+            raise PipelineError(
+                "every trial was pruned or diverged; raise pruning.startup_trials, or narrow space"
+            )
         self._write()
         best = self.study.best_trial
         return {
@@ -140,8 +163,10 @@ class Search:
     def _check_space(self) -> None:
         """Every key must be one the configuration takes: try a value of each."""
         for key, choices in self.space.space.items():
+            if choices == []:
+                raise PipelineError(f"space: {key}: no value to choose from")
             value = choices.low if isinstance(choices, Range) else choices[0]
-            self._with({key: value}, self.directory)
+            check_names(self._with({key: value}, self.directory))
 
     def _with(self, values: dict[str, Any], output: Path) -> RunConfig:
         tree = self.config.model_dump(mode="json")
@@ -163,6 +188,9 @@ class Search:
         trainer = Trainer(config, self._prepared, Console(quiet=True))
         try:
             result = trainer.train(extra_callbacks=[_Prune(trial, self.metric)])
+        except NonFiniteLossError as error:
+            self.console.print(f"trial {trial.number + 1}: {error}", highlight=False)
+            raise optuna.TrialPruned from error
         finally:
             # The weights of a search are rarely wanted; `best.yaml` trains the best again.
             shutil.rmtree(output / "checkpoints", ignore_errors=True)
@@ -208,7 +236,7 @@ class _Prune(keras.callbacks.Callback):
         self._metric = metric
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        self._trial.report(logs[f"val_{self._metric}"], epoch)
+        self._trial.report(validation_value(logs, self._metric, "metric"), epoch)
         if self._trial.should_prune():
             raise optuna.TrialPruned
 

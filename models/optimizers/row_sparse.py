@@ -24,9 +24,9 @@ class RowSparse:
     * Repeated rows are summed first, so every rule sees the gradient the dense form would see.
     * `clipnorm`, `global_clipnorm`, `clipvalue` act on the summed gradient: equal to dense.
     * `weight_decay` shrinks only u: a row not in the batch is not decayed.
-    * `table_l2` = l adds the gradient of l * ||row||^2 on u, after clipping; the penalty is not in
-      the reported loss. `table_l2_on="table"` takes all rows (BARS's rule, whose coefficient is
-      twice l), which costs the whole table.
+    * `table_l2` = l adds the gradient of l * ||row||^2 on u, after clipping (before it where the
+      table is updated whole); the penalty is not in the reported loss. `table_l2_on="table"` takes
+      all rows (BARS's rule, whose coefficient is twice l), which costs the whole table.
     * `gradient_accumulation_steps` adds rows into Keras's accumulator and remembers which; the
       memory of one more table and, once per update, a pass over one flag per row.
     * `use_ema` is Keras's own: it reads whole tables at every step, so it suits small ones.

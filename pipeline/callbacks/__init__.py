@@ -1,6 +1,6 @@
 """What surrounds `model.fit`; every callback with a memory can be checkpointed."""
 
-from pipeline.callbacks.base import StatefulCallback
+from pipeline.callbacks.base import StatefulCallback, validation_value
 from pipeline.callbacks.checkpointing import Checkpointing, RestoreMetrics
 from pipeline.callbacks.early_stopping import EarlyStopping
 from pipeline.callbacks.history import HistoryCsv
@@ -25,4 +25,5 @@ __all__ = [
     "TensorBoardScalars",
     "Validation",
     "WarmUp",
+    "validation_value",
 ]

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from pipeline.callbacks.base import StatefulCallback
+from pipeline.callbacks.nan_stop import NonFiniteLossError
 from pipeline.callbacks.position import Position
 from pipeline.checkpoint import CheckpointDirectory, snapshot, training_variables
 
@@ -13,7 +14,8 @@ from pipeline.checkpoint import CheckpointDirectory, snapshot, training_variable
 class Checkpointing(keras.callbacks.Callback):
     """Writes a checkpoint at each epoch's end and, if asked, every so many steps.
 
-    It must stand last: the state it writes includes what the other callbacks did.
+    It must stand last: the state it writes includes what the other callbacks did. Raises
+    NonFiniteLossError instead of writing weights that are not finite.
 
     Args:
         directory: where the checkpoints go.
@@ -56,6 +58,11 @@ class Checkpointing(keras.callbacks.Callback):
             "callbacks": {name: item.get_state() for name, item in self._callbacks.items()},
         }
         arrays = snapshot(training_variables(self.model))
+        weights = (array for name, array in arrays.items() if name.startswith("model/"))
+        # A step's loss is that of the weights before it: these may be no numbers under a good loss.
+        if not all(np.isfinite(array).all() for array in weights):
+            where = self._directory.directory
+            raise NonFiniteLossError("the weights are no longer finite", self._position, where)
         if self._writes:
             self._directory.save(self._position.step, arrays, state)
         self._written = self._position.step

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import checkpoint
-from pipeline.callbacks.base import StatefulCallback, improves
-from pipeline.errors import PipelineError
+from pipeline.callbacks.base import StatefulCallback, improves, validation_value
 
 
 class EarlyStopping(StatefulCallback):
@@ -33,15 +32,9 @@ class EarlyStopping(StatefulCallback):
         self.waited = 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        value = logs.get(f"val_{self.metric}")
-        if value is None:
-            have = ", ".join(name[4:] for name in logs if name.startswith("val_"))
-            raise PipelineError(
-                f"training.early_stopping.metric: the validation split gives no {self.metric!r} "
-                f"(it gives {have})"
-            )
+        value = validation_value(logs, self.metric, "training.early_stopping.metric")
         if improves(self.metric, value, self.best, self.min_delta):
-            self.best, self.best_epoch, self.waited = float(value), epoch, 0
+            self.best, self.best_epoch, self.waited = value, epoch, 0
             checkpoint.save(self.path, checkpoint.snapshot(self._variables()), {"epoch": epoch})
         else:
             self.waited += 1

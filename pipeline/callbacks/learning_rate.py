@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from pipeline.callbacks.base import StatefulCallback, improves
+from pipeline.callbacks.base import StatefulCallback, improves, validation_value
 from pipeline.callbacks.position import Position
 from pipeline.variables import learning_rate
 
@@ -46,9 +46,9 @@ class ReduceLearningRate(StatefulCallback):
         self.waited = 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        value = logs[f"val_{self.metric}"]
+        value = validation_value(logs, self.metric, "training.reduce_lr.metric")
         if improves(self.metric, value, self.best, self.min_delta):
-            self.best, self.waited = float(value), 0
+            self.best, self.waited = value, 0
             return
         self.waited += 1
         if self.waited >= self.patience:

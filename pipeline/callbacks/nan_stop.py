@@ -11,7 +11,23 @@ from pipeline.errors import PipelineError
 
 
 class NonFiniteLossError(PipelineError):
-    """The training loss became NaN or infinite."""
+    """Training has diverged: its loss, a weight or an output is NaN or infinite.
+
+    Args:
+        what: is no finite number.
+        position: when.
+        checkpoints: directory of those that are still good.
+        among: said of the step.
+    """
+
+    def __init__(self, what: str, position: Position, checkpoints: Path, among: str = "") -> None:
+        kept = sorted(checkpoints.glob("step-*.npz"))
+        good = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written"
+        super().__init__(
+            f"{what} at step {position.step}{among} "
+            f"(epoch {position.epoch + 1}, batch {position.batch}); "
+            f"{good}; lower optimizer.learning_rate or set optimizer.global_clipnorm"
+        )
 
 
 class NanStop(keras.callbacks.Callback):
@@ -33,12 +49,8 @@ class NanStop(keras.callbacks.Callback):
         loss = logs["loss"]
         if math.isfinite(loss):
             return
-        kept = sorted(self._checkpoints.glob("step-*.npz"))
-        good = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written"
-        at, steps = self._position, self.model.steps_per_execution
+        steps = self.model.steps_per_execution
         among = f" or one of the {steps - 1} before" if steps > 1 else ""
         raise NonFiniteLossError(
-            f"the loss became {loss} at step {at.step}{among} "
-            f"(epoch {at.epoch + 1}, batch {at.batch}); "
-            f"{good}; lower optimizer.learning_rate or set optimizer.global_clipnorm"
+            f"the loss became {loss}", self._position, self._checkpoints, among
         )

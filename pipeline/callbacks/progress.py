@@ -54,7 +54,11 @@ class Progress(keras.callbacks.Callback):
             )
             self._bar = Bar(*columns, console=self._console, transient=True)
             self._task = self._bar.add_task(
-                "", total=self._epochs * self._steps, rate=0.0, loss=0.0
+                "",
+                total=self._epochs * self._steps,
+                completed=self._position.step,
+                rate=0.0,
+                loss=0.0,
             )
             self._bar.start()
 

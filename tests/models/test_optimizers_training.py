@@ -89,10 +89,10 @@ def test_every_mode_of_execution_trains_alike(expected, optimizer, execution):
     ],
     ids=str,
 )
-def test_xla_trains_by_row_alike(name, options):
+def test_xla_and_calls_of_two_steps_train_by_row_alike(name, options):
     options = {"table_l2": 1e-3, "table_learning_rate": 0.02, "weight_decay": 0.01, **options}
     plain = fm(OPTIMIZERS[name](**options))
-    compiled = fm(OPTIMIZERS[name](**options), jit_compile=True)
+    compiled = fm(OPTIMIZERS[name](**options), jit_compile=True, steps_per_execution=2)
     fit(plain)
     fit(compiled)
     assert_same(compiled.get_weights(), plain.get_weights(), 1e-5)

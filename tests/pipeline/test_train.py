@@ -97,16 +97,18 @@ def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     runs = {}
     for disk in (False, True):
-        done = worker(folder / str(disk), *(["--disk"] if disk else []))
+        flags = ["--disk", "--steps-per-execution", 1] if disk else []
+        done = worker(folder / str(disk), *flags)
         assert done.returncode == 0, done.stderr
         runs[disk] = folder / str(disk)
     return runs
 
 
 # 10 steps an epoch, a checkpoint every 4: the kill comes within the second and the third epoch.
+# From disk, the run that is killed takes two steps a call, the other one.
 @pytest.mark.parametrize(("kill_at", "disk"), [(17, False), (26, True)])
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, uninterrupted, kill_at, disk):
-    flags = ["--disk"] if disk else []
+    flags = ["--disk", "--steps-per-execution", 2] if disk else []
     killed = worker(tmp_path / "run", "--kill-at", kill_at, *flags)
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "run" / "model.keras").exists()
@@ -196,6 +198,28 @@ def test_nan_loss_stops_at_its_step_and_keeps_the_checkpoint(tmp_path):
     assert all(np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in model.variables)
 
 
+def test_weights_that_are_no_numbers_are_not_checkpointed(tmp_path):
+    """The loss of a step is that of the weights before it."""
+
+    class Spoil(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 3:
+                self.model.trainable_variables[0].assign_add([np.inf])
+
+    config = run_config(tmp_path / "r", training={"checkpoint": {"every_steps": 2}})
+    trainer = Trainer(config, MemoryPrepared(), Console(quiet=True))
+    where = r"weights are no longer finite at step 4 \(.*last good .*step-000000002.npz"
+    with pytest.raises(PipelineError, match=where):
+        trainer.train(extra_callbacks=[Spoil()])
+
+
+def test_outputs_that_are_no_numbers_name_the_step(tmp_path):
+    prepared = MemoryPrepared()
+    prepared.arrays("validation")["values"][7] = np.nan
+    with pytest.raises(PipelineError, match=r"validation split: .* in row 7 at step 10 \(epoch 1,"):
+        train(tmp_path / "r", prepared)
+
+
 def test_several_steps_a_call_give_the_same_weights(tmp_path):
     # 10 steps an epoch: of at most 4 steps a call 2 divide them.
     one = train(tmp_path / "one")
@@ -271,6 +295,16 @@ def test_mistakes_are_one_line_and_leave_an_earlier_run_alone(tmp_path, sections
     assert kept.read_text() == "an earlier run's"
 
 
+@pytest.mark.parametrize("key", ["early_stopping", "reduce_lr"])
+def test_a_metric_the_split_does_not_give_is_named(tmp_path, key):
+    prepared = MemoryPrepared()
+    del prepared.arrays("validation")["group"]
+    with pytest.raises(
+        PipelineError, match=rf"training.{key}.metric: .* no 'gauc' \(it gives auc,"
+    ):
+        train(tmp_path / "r", prepared, training={key: {"metric": "gauc"}})
+
+
 @pytest.mark.parametrize(
     ("sections", "part"),
     [
@@ -333,6 +367,13 @@ def test_tensorboard_log_holds_the_history(tmp_path):
     assert found["train/loss", 1] == pytest.approx(result.history[0]["loss"], rel=1e-6)
 
 
+def test_a_log_that_cannot_be_written_is_an_os_error(tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "tensorboard").write_text("no folder")
+    with pytest.raises(OSError, match=r"r/tensorboard: Not a directory"):
+        train(tmp_path / "r", training={"tensorboard": True})
+
+
 def test_full_disk_leaves_the_older_checkpoint(tmp_path, monkeypatch):
     from pipeline import checkpoint
 
@@ -347,8 +388,9 @@ def test_full_disk_leaves_the_older_checkpoint(tmp_path, monkeypatch):
         written(path, **arrays)
 
     monkeypatch.setattr(checkpoint.np, "savez", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         train(tmp_path / "r")
+    assert Path(caught.value.filename).parent == tmp_path / "r" / "checkpoints"
     directory = tmp_path / "r" / "checkpoints"
     assert [path.name for path in CheckpointDirectory(directory).paths()]
     assert all(np.load(path) for path in directory.glob("*.npz"))

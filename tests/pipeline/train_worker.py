@@ -2,6 +2,7 @@
 
 python -m tests.pipeline.train_worker OUTPUT [--resume] [--kill-at STEP] [--model NAME] [--disk]
     [--strategy NAME] [--tables dense|sparse] [--dropout RATE] [--rows N] [--prepared FOLDER]
+    [--steps-per-execution N]
 """
 
 import argparse
@@ -13,15 +14,15 @@ import keras
 
 
 class KillAt(keras.callbacks.Callback):
-    """SIGKILL to this very process after so many batches: no handler, no clean-up."""
+    """SIGKILL to this very process after so many steps: no handler, no clean-up."""
 
     def __init__(self, step: int) -> None:
         super().__init__()
         self._left = step
 
     def on_train_batch_end(self, batch, logs=None):
-        self._left -= 1
-        if not self._left:
+        self._left -= self.model.steps_per_execution
+        if self._left <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.3)
     parser.add_argument("--strategy", default="none")
     parser.add_argument("--tables", default="auto")
+    parser.add_argument("--steps-per-execution", type=int)
     parser.add_argument("--prepared", type=Path, help="a prepared dataset, read from disk")
     arguments = parser.parse_args()
 
@@ -51,7 +53,9 @@ def main() -> None:
         data={"in_memory": not (arguments.disk or arguments.prepared)},
         training={
             "epochs": 3,
-            "warmup_steps": 13,
+            # A warm-up takes single steps.
+            "warmup_steps": 0 if arguments.steps_per_execution else 13,
+            "steps_per_execution": arguments.steps_per_execution or "auto",
             "checkpoint": {"every_steps": 4},
             "reduce_lr": {"metric": "logloss", "patience": 1},
         },

@@ -5,8 +5,12 @@ form (sign, 8 exponent bits, 11 bits of mantissa), so a bin is narrower than 1/2
 Only pairs within one bin can be misordered, which gives, with p_b and n_b the positive and
 negative weight of bin b:
     |AUC - sketch| <= sum_b p_b n_b / (2 P N),
-and average precision lies between the values with every bin's positives last and first. Both
-bounds are computed from the counts, not assumed.
+and average precision lies between the values with every bin's positives last and first. The
+calibration error takes a bin that lies across the border of two calibration bins into one of them;
+with p the probability of a row and y its label, that moves the error by no more than
+    2 sum |p - y| <= 2 (p_b + sum p)
+over the rows of such bins, divided by all weight. These bounds are computed from the counts, not
+assumed.
 """
 
 import numpy as np
@@ -20,6 +24,12 @@ def ordered_bits(scores: np.ndarray) -> np.ndarray:
     # Adding 0.0 turns -0.0 into 0.0, which must not sort below it.
     raw = (np.asarray(scores, np.float32) + np.float32(0.0)).view(np.uint32)
     return np.where(raw >> 31, ~raw, raw | np.uint32(1 << 31))
+
+
+def from_ordered_bits(bits: np.ndarray) -> np.ndarray:
+    """The float32 scores of which `ordered_bits` makes `bits`."""
+    raw = np.where(bits >> 31, bits ^ np.uint32(1 << 31), ~bits)
+    return raw.astype(np.uint32).view(np.float32)
 
 
 class ScoreSketch:
@@ -43,7 +53,7 @@ class ScoreSketch:
         self._probability += np.bincount(bins, weights * probabilities, minlength=size)
 
     def result(self) -> dict[str, float]:
-        """AUC, PR-AUC and calibration error, the first two with their error bounds."""
+        """AUC, PR-AUC and calibration error with their error bounds."""
         used = np.flatnonzero(self._positive + self._negative)[::-1]  # best score first
         positive, negative = self._positive[used], self._negative[used]
         total_p, total_n = positive.sum(), negative.sum()
@@ -56,18 +66,37 @@ class ScoreSketch:
             "auc_error_bound": float(auc_bound),
             "pr_auc": float((low + high) / 2),
             "pr_auc_error_bound": float((high - low) / 2),
-            "calibration_error": self._calibration_error(used),
+            **self._calibration_error(used),
         }
 
-    def _calibration_error(self, used: np.ndarray, bins: int = 20) -> float:
-        positive, negative = self._positive[used], self._negative[used]
-        mass = positive + negative
+    def scored(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The bins as rows: one of its positives and one of its negatives for each bin.
+
+        Returns:
+            Scores float32, those of the bins' middles, within 1/4096 of what was given; labels
+            (bool) and weights; each (N,).
+        """
+        used = [np.flatnonzero(counts) for counts in (self._negative, self._positive)]
+        weights = np.concatenate([self._negative[used[0]], self._positive[used[1]]])
+        middles = (np.concatenate(used).astype(np.uint32) << _SHIFT) | np.uint32(1 << (_SHIFT - 1))
+        return from_ordered_bits(middles), np.repeat([False, True], list(map(len, used))), weights
+
+    def _calibration_error(self, used: np.ndarray, bins: int = 20) -> dict[str, float]:
+        positive, probability = self._positive[used], self._probability[used]
+        mass = positive + self._negative[used]
         # The bin of the mass's middle, so that a heavy score bin goes to one calibration bin.
-        place = (np.cumsum(mass) - mass / 2) / mass.sum()
-        chunk = np.minimum((place * bins).astype(np.int64), bins - 1)
+        end = np.cumsum(mass) / mass.sum() * bins
+        begin = end - mass / mass.sum() * bins
+        chunk = np.minimum((begin + end) / 2, bins - 1).astype(np.int64)
         rates = np.bincount(chunk, positive, minlength=bins)
-        means = np.bincount(chunk, self._probability[used], minlength=bins)
-        return float(np.abs(means - rates).sum() / mass.sum())
+        means = np.bincount(chunk, probability, minlength=bins)
+        across = np.ceil(end) - np.floor(begin) > 1
+        return {
+            "calibration_error": float(np.abs(means - rates).sum() / mass.sum()),
+            "calibration_error_bound": float(
+                2 * (positive + probability)[across].sum() / mass.sum()
+            ),
+        }
 
 
 def _precision_range(

@@ -15,7 +15,7 @@ from pipeline.rundir import Run
 def evaluate_run(
     run: Run, split: str = "test", prepared: Any = None, plots: bool = True
 ) -> dict[str, dict[str, float]]:
-    """Metrics of the run's model on a split, raw and (where fitted) calibrated.
+    """Metrics of the run's model on a split, raw and (where fitted, and rows are kept) calibrated.
 
     They go into metrics.json under the split's name, and `<split>_calibrated`.
     """
@@ -30,13 +30,12 @@ def evaluate_run(
         found = {split: metrics.result()}
     except SingleClassError as error:
         raise PipelineError(f"{split} split of {prepared.path}: {error}") from error
-    if metrics.keeps_rows:
-        scored = metrics.scored()
-        steps = run.read_json("calibration.json")
-        if steps:
-            found[f"{split}_calibrated"] = calibrated_metrics(steps, scored)
-        if plots:
-            plot_split(run.plots, split, scored, task)
+    scored = metrics.scored()
+    steps = run.read_json("calibration.json")
+    if steps and metrics.keeps_rows:
+        found[f"{split}_calibrated"] = calibrated_metrics(steps, scored)
+    if plots:
+        plot_split(run.plots, split, scored, task)
     run.update_metrics(**found)
     return found
 

@@ -3,14 +3,14 @@
 Sums (log loss, calibration ratio, RMSE) are exact in float64 at any size. Ranking metrics (AUC,
 PR-AUC, expected calibration error, grouped AUC) are exact up to `exact_rows` rows, computed by
 scikit-learn where it has them. Above that the scores go into `pipeline.auc_sketch`, whose memory
-is fixed; each ranking metric is then accompanied by `<name>_error_bound` (grouped AUC, estimated
-from a sample of whole groups, by `gauc_standard_error`).
+is fixed; then come with them `auc_error_bound`, `pr_auc_error_bound`, `calibration_error_bound` and
+for grouped AUC, estimated from a sample of whole groups, `gauc_standard_error`.
 
 Definitions. Logits are natural-log odds, labels 0 or 1, weights default to 1.
 * normalized entropy: log loss divided by that of always predicting the base rate (He et al.,
   "Practical Lessons from Predicting Clicks on Ads at Facebook", ADKDD 2014, eq. 3).
 * calibration ratio: sum of probabilities / sum of labels (1 is best).
-* calibration error: weighted mean over 20 equally filled bins of |mean probability - rate|.
+* calibration error: weighted mean over 20 bins of equal weight of |mean probability - rate|.
 * gauc: AUC within each group that has both labels, averaged by the group's rows (impressions).
 * rmse: of the probability against 0/1 (binary), or of the prediction clipped to [-1, 1] against
   -1/+1 (regression, as in the AFM and IFM papers).
@@ -139,21 +139,23 @@ class Metrics:
             "pr_auc": float(average_precision_score(labels, scores, sample_weight=weights)),
         }
         if self.task == "binary":
-            found["calibration_error"] = calibration_error(sigmoid(scores), labels, weights)
+            found["calibration_error"] = calibration_error(
+                sigmoid(scores.astype(np.float64)), labels, weights
+            )
         return found
 
     @property
     def keeps_rows(self) -> bool:
-        """Whether single scores are still at hand (no more than `exact_rows` were given)."""
+        """Whether `scored` is of the very rows (no more than `exact_rows` were given)."""
         return self._sketch is None
 
     def scored(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The kept scores, labels (bool) and weights, one entry a row, for plots.
+        """Scores, labels (bool) and weights, each (N,), for plots and for fitting a calibration.
 
-        Raises PipelineError above `exact_rows`, where single rows are no longer kept.
+        One entry a row, or above `exact_rows` those of `ScoreSketch.scored`.
         """
         if self._sketch is not None:
-            raise PipelineError(f"single scores are kept for at most {self.exact_rows} rows")
+            return self._sketch.scored()
         return (
             np.concatenate(self._scores),
             np.concatenate(self._labels),
@@ -173,17 +175,22 @@ def calibration_bins(
     weights: np.ndarray,
     bins: int = CALIBRATION_BINS,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Equally filled bins in order of probability: mean probability, rate, weight of each."""
+    """Bins of equal weight in order of probability: mean probability, rate, weight of each.
+
+    Those without weight, of which there are some where rows are few, are left out.
+    """
     order = np.argsort(probabilities, kind="stable")
-    chunks = [chunk for chunk in np.array_split(order, bins) if len(chunk)]
-    mass = np.array([weights[chunk].sum() for chunk in chunks])
-    safe = np.where(mass > 0, mass, 1.0)
-    mean = np.array([weights[chunk] @ probabilities[chunk] for chunk in chunks]) / safe
-    rate = np.array([weights[chunk] @ labels[chunk] for chunk in chunks]) / safe
-    return mean, rate, mass
+    place = np.cumsum(weights[order]) - weights[order] / 2
+    chunk = np.empty(len(order), np.int64)
+    chunk[order] = np.minimum(place / weights.sum() * bins, bins - 1)
+    mass = np.bincount(chunk, weights, minlength=bins)
+    used = mass > 0
+    mean = np.bincount(chunk, weights * probabilities, minlength=bins)[used] / mass[used]
+    rate = np.bincount(chunk, weights * labels, minlength=bins)[used] / mass[used]
+    return mean, rate, mass[used]
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
-    """Expected calibration error over equally filled bins."""
+    """Expected calibration error over bins of equal weight."""
     mean, rate, mass = calibration_bins(probabilities, labels, weights)
     return float(np.abs(mean - rate) @ mass / mass.sum())

@@ -44,7 +44,7 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> Path:
 def plot_calibration(
     curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], path: Path
 ) -> Path:
-    """Observed rate against mean probability in equally filled bins, one curve an entry.
+    """Observed rate against mean probability in bins of equal weight, one curve an entry.
 
     Args:
         curves: name -> probabilities, labels and weights, each (N,).

@@ -152,13 +152,14 @@ class Trainer:
         """Validation metrics of the best weights, calibration and plots."""
         accumulated, result = fit.validate()
         found = {"validation": result}
-        if not (self.strategy.is_chief and accumulated.keeps_rows):
+        if not self.strategy.is_chief:
             return found
         task, scored = self.config.training.task, accumulated.scored()
         steps = fit_calibration(self.config.calibration, scored) if task == "binary" else []
         if steps:
             run.write_json("calibration.json", steps)
-            found["validation_calibrated"] = calibrated_metrics(steps, scored)
+            if accumulated.keeps_rows:
+                found["validation_calibrated"] = calibrated_metrics(steps, scored)
         plot_split(run.plots, "validation", scored, task)
         if fit.history.rows:
             plot_history(fit.history.rows, run.plots / "history.png")

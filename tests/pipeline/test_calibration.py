@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from pipeline.calibration import calibrated_metrics, fit_calibration, isotonic, platt
 from pipeline.config import CalibrationConfig
-from pipeline.metrics import sigmoid
+from pipeline.metrics import Metrics, sigmoid
 from pipeline.train import Trainer
 from serving.calibration import parse_calibration, reference
 from tests.pipeline.support import MemoryPrepared, run_config
@@ -62,6 +63,29 @@ def test_down_sampling_is_undone():
     assert [step["kind"] for step in steps] == ["platt", "downsampling"]
     corrected = reference((logit - np.log(0.1)).astype(np.float32), steps)
     assert corrected.mean() == pytest.approx(labels.mean(), rel=0.02)
+
+
+def test_a_sketch_fits_as_its_rows_do():
+    logits, labels, weights = skewed()
+    metrics = Metrics(exact_rows=1000)
+    metrics.update(logits, labels, weights)
+    for method in ("platt", "isotonic"):
+        config = CalibrationConfig(method=method)
+        exact = fit_calibration(config, (logits, labels, weights))
+        sketched = fit_calibration(config, metrics.scored())
+        difference = reference(logits, exact) - reference(logits, sketched)
+        assert np.abs(difference).mean() < 1e-3
+
+
+def test_a_split_too_large_to_keep_is_calibrated_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.evaluate.Metrics", partial(Metrics, exact_rows=100))
+    calibration = {"method": "platt", "negative_keep_rate": 0.5}
+    config = run_config(tmp_path / "r", calibration=calibration, training={"epochs": 1})
+    result = Trainer(config, MemoryPrepared(), Console(quiet=True)).train()
+    steps = json.loads((tmp_path / "r" / "calibration.json").read_text())
+    assert [step["kind"] for step in steps] == ["platt", "downsampling"]
+    assert "validation_calibrated" not in result.metrics
+    assert (tmp_path / "r" / "plots" / "roc_validation.png").is_file()
 
 
 def test_training_stores_the_steps_in_the_run(tmp_path):

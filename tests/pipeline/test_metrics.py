@@ -55,12 +55,33 @@ def test_sketch_is_within_its_own_bound(weighted):
     weights = rng.choice([0.25, 2.0], 20_000) if weighted else None
     exact = feed(Metrics(), logits, labels, weights)
     sketch = feed(Metrics(exact_rows=5000), logits, labels, weights)
-    for name in ("auc", "pr_auc"):
-        bound = sketch[f"{name}_error_bound"]
-        assert 0 < bound < 2e-3
-        assert abs(sketch[name] - exact[name]) <= bound
+    names = [("auc", "auc_error_bound"), ("pr_auc", "pr_auc_error_bound")]
+    for name, bound in [*names, ("calibration_error", "calibration_error_bound")]:
+        assert 0 < sketch[bound] < (1e-2 if "calibration" in name else 2e-3)
+        assert abs(sketch[name] - exact[name]) <= sketch[bound]
     assert sketch["logloss"] == pytest.approx(exact["logloss"], rel=1e-12)
     assert sketch["calibration_error"] == pytest.approx(exact["calibration_error"], abs=2e-3)
+
+
+@pytest.mark.parametrize("decimals", [0, 1])
+def test_calibration_error_of_heavy_score_bins_is_within_its_bound(decimals):
+    """Few distinct scores: one of them fills several calibration bins."""
+    logits, labels, weights, _ = sample(seed=decimals)
+    columns = logits.round(decimals), labels, weights
+    exact, sketch = feed(Metrics(), *columns), feed(Metrics(exact_rows=500), *columns)
+    difference = abs(sketch["calibration_error"] - exact["calibration_error"])
+    assert 0 < difference <= sketch["calibration_error_bound"]
+
+
+def test_a_sketch_gives_its_bins_as_rows():
+    logits, labels, weights, _ = sample()
+    metrics = Metrics(exact_rows=500)
+    metrics.update(logits, labels, weights)
+    scores, positive, mass = metrics.scored()
+    for label in (0, 1):
+        np.testing.assert_allclose(mass[positive == label].sum(), weights[labels == label].sum())
+    np.testing.assert_allclose(mass @ scores, weights @ logits, rtol=1e-3)
+    assert not metrics.keeps_rows
 
 
 def test_regression_clips_predictions_to_the_labels_range():
@@ -106,5 +127,5 @@ def test_single_class_and_non_finite_scores_are_named():
     metrics.update(np.zeros(4), np.zeros(4))
     with pytest.raises(SingleClassError, match="all 4 labels are 0"):
         metrics.result()
-    with pytest.raises(PipelineError, match="not a finite number at row 6"):
+    with pytest.raises(PipelineError, match="not a finite number in row 6"):
         metrics.update(np.array([0.0, 0.0, np.nan]), np.zeros(3))

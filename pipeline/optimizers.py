@@ -50,9 +50,14 @@ def optimizer_class(config: OptimizerConfig) -> type[keras.optimizers.Optimizer]
             f"optimizer.name: unknown optimizer {config.name!r}{nearest(config.name, known)}"
         )
     accepted = _arguments(known[config.name])
-    for key in config.arguments:
+    for key, value in config.arguments.items():
         if key not in accepted:
             raise PipelineError(f"optimizer.{key}: unknown key{nearest(key, accepted)}")
+        # Keras would take it, and TensorFlow fail within the first step.
+        if isinstance(value, str) and not isinstance(accepted[key], str):
+            raise PipelineError(
+                f"optimizer.{key}: {value!r} is text, not a value like {accepted[key]}"
+            )
     if config.name in WHOLE_ONLY and config.tables == "sparse":
         raise PipelineError(
             f"optimizer.tables: {config.name} has no update by row; those that have: "
@@ -61,14 +66,15 @@ def optimizer_class(config: OptimizerConfig) -> type[keras.optimizers.Optimizer]
     return known[config.name]
 
 
-def _arguments(cls: type) -> list[str]:
-    """What a class takes by name, its parents' arguments included."""
-    names: dict[str, None] = {}
-    for parent in cls.__mro__:
+def _arguments(cls: type) -> dict[str, Any]:
+    """What a class takes by name, its parents' arguments included, with the defaults."""
+    found: dict[str, Any] = {}
+    for parent in reversed(cls.__mro__):
         if "__init__" in vars(parent):
-            names.update(dict.fromkeys(inspect.signature(parent.__init__).parameters))
+            parameters = inspect.signature(parent.__init__).parameters
+            found.update({name: parameter.default for name, parameter in parameters.items()})
     hidden = ("self", "args", "kwargs", "learning_rate", "loss_scale_factor")
-    return [name for name in names if name not in hidden]
+    return {name: default for name, default in found.items() if name not in hidden}
 
 
 def updates_whole(optimizer: keras.optimizers.Optimizer) -> bool:

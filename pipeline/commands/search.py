@@ -20,7 +20,10 @@ def register(commands: "Commands") -> None:
     )
     common.add_config(parser)
     parser.add_argument(
-        "--space", type=Path, required=True, help="YAML: metric, trials, pruning, space"
+        "--space",
+        type=Path,
+        required=True,
+        help="YAML file with metric, trials, pruning and space; pipeline/README.md shows one",
     )
     parser.add_argument("--trials", type=int, help="trials in all, earlier ones included")
     parser.add_argument("--output", type=Path, help="search directory (default: runs/tune-<name>)")

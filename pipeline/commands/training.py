@@ -19,7 +19,9 @@ def register(commands: "Commands") -> None:
     )
     common.add_config(parser)
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the newest checkpoint of the run"
+        "--resume",
+        action="store_true",
+        help="go on from the run's newest checkpoint; without it a run of that name is replaced",
     )
     parser = commands.add(
         "evaluate",

@@ -35,10 +35,13 @@ def tune(arguments: argparse.Namespace) -> dict[str, Any]:
 
     config = common.load(arguments)
     console.start_tensorflow()
+    from pipeline.errors import PipelineError
     from pipeline.tune import Search, load_space
 
     space = load_space(arguments.space)
-    if arguments.trials:
+    if arguments.trials is not None:
+        if arguments.trials < 1:
+            raise PipelineError(f"--trials must be at least 1, got {arguments.trials}")
         space = space.model_copy(update={"trials": arguments.trials})
     directory = arguments.output or Path("runs") / f"tune-{config.name}"
     best = Search(config, space, directory, console.console()).run()

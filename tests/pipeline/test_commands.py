@@ -174,6 +174,12 @@ def test_mistakes_of_train_and_evaluate_are_one_line(inside, capsys, tmp_path):
     )
 
 
+def test_run_finds_a_wrong_name_before_it_prepares(tmp_path, capsys):
+    path = tmp_path / "run.yaml"
+    path.write_text("name: a\ndata: {spec: absent.yaml}\nmodel: {name: fmm}\n")
+    assert "unknown model 'fmm'" in mistake(capsys, "run", path)
+
+
 def test_gate_passes_the_same_model_and_refuses_a_worse_one(inside, server, capsys):
     limits = Path("limits.yaml")
     limits.write_text("metrics: {auc: {worst: 0.6}, logloss: {relative: 0.01}}\nmin_rows: 50\n")

@@ -4,6 +4,7 @@ import optuna
 import pytest
 from rich.console import Console
 
+from pipeline.cli import main
 from pipeline.config import load_config
 from pipeline.errors import PipelineError
 from pipeline.tune import Search, load_space
@@ -78,6 +79,15 @@ def test_a_dataset_of_another_spec_is_refused(tmp_path, published, monkeypatch):
     data = {"spec": "movielens-100k", "prepared": "prepared"}
     with pytest.raises(PipelineError, match="prepared from another spec than movielens-100k"):
         search(tmp_path, data=data).run()
+
+
+def test_no_trials_are_a_mistake(tmp_path, capsys):
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE)
+    command = ["tune", "movielens-100k-afm", "--space", str(path), "--output", str(tmp_path / "s")]
+    assert main([*command, "--trials", "0"]) == 2
+    assert "--trials must be at least 1, got 0" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from rich.console import Console
 
 from pipeline.config import RunConfig, parse_config
+from pipeline.train import Trainer, TrainResult
 
 SIZES = (40, 30, 5)
 
@@ -107,3 +109,12 @@ def run_config(output: Path, **sections: Any) -> RunConfig:
         merge = isinstance(value, dict) and isinstance(tree.get(name), dict)
         tree[name] = {**tree[name], **value} if merge else value
     return parse_config(tree, "test")
+
+
+def train(
+    output: Path, prepared: MemoryPrepared | None = None, resume: bool = False, **sections: Any
+) -> TrainResult:
+    """That run, trained without a word."""
+    config = run_config(output, **sections)
+    console = Console(quiet=True)
+    return Trainer(config, prepared or MemoryPrepared(), console).train(resume=resume)

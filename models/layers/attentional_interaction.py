@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from models.layers.softmax_entropy import softmax_and_entropy
+from models.layers.softmax_entropy import softmax_with_entropy_loss
 
 
 @keras.saving.register_keras_serializable(package="ctr")
@@ -65,12 +65,7 @@ class AttentionalInteraction(keras.layers.Layer):
     def call(self, vectors: Any, base: Any, training: bool | None = None) -> Any:
         """Maps v (B, F, D) and the embeddings u (B, F, D) to the next order, (B, F, D)."""
         scores = self._scores(vectors, base)
-        if training and self.entropy:
-            weights, entropy = softmax_and_entropy(ops.cast(scores, "float32"))
-            self.add_loss(self.entropy * ops.mean(entropy))
-            weights = ops.cast(weights, scores.dtype)
-        else:
-            weights = ops.softmax(scores, axis=-1)
+        weights = softmax_with_entropy_loss(self, scores, self.entropy, training)
         return vectors * ops.matmul(weights, base)
 
     def get_config(self) -> dict[str, Any]:

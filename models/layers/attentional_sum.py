@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from models.layers.softmax_entropy import softmax_and_entropy
+from models.layers.softmax_entropy import softmax_with_entropy_loss
 
 
 @keras.saving.register_keras_serializable(package="ctr")
@@ -47,12 +47,7 @@ class AttentionalSum(keras.layers.Layer):
     def call(self, vectors: Any, training: bool | None = None) -> Any:
         """Maps (B, F, D) to (B, D)."""
         scores = self._scores(vectors)
-        if training and self.entropy:
-            weights, entropy = softmax_and_entropy(ops.cast(scores, "float32"))
-            self.add_loss(self.entropy * ops.mean(entropy))
-            weights = ops.cast(weights, scores.dtype)
-        else:
-            weights = ops.softmax(scores, axis=-1)
+        weights = softmax_with_entropy_loss(self, scores, self.entropy, training)
         return ops.squeeze(ops.matmul(ops.expand_dims(weights, axis=1), vectors), axis=1)
 
     def get_config(self) -> dict[str, Any]:

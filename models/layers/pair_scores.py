@@ -111,12 +111,10 @@ def attend_to_pairs(by_field: Any, present: Any, kernel: Any, bias: Any, directi
         bias: b, (T,).
         direction: h, (T, 1).
     """
-    products = _products.with_gradient(by_field)[0]
-    flat = ops.reshape(products, (-1, by_field.shape[-1]))
-    scores = relu_scores.with_gradient(flat, kernel, bias, direction)[0]
-    attention = masked_softmax(ops.reshape(scores, (products.shape[0], -1)), present, axis=0)
     vectors = ops.transpose(by_field, (1, 0, 2))
-    return sum_of_pairs.with_gradient(vectors, attention)[0], attention
+    scores = pair_scores(vectors, kernel, bias, direction)
+    attention = masked_softmax(scores, present, axis=0)
+    return sum_of_pairs(vectors, attention), attention
 
 
 def _symmetric(weights: Any, num_fields: int) -> Any:

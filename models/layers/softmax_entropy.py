@@ -1,7 +1,8 @@
-"""A softmax and its entropy at once, with their gradient by hand."""
+"""A softmax whose entropy is a loss, and the two at once with their gradient by hand."""
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from models.layers.own_gradient import own_gradient
@@ -32,3 +33,21 @@ def softmax_and_entropy(scores: Any) -> Any:
         return weights * (towards - ops.sum(weights * towards, axis=-1, keepdims=True))
 
     return (weights, -ops.sum(weights * log_weights, axis=-1)), gradient
+
+
+def softmax_with_entropy_loss(
+    layer: keras.layers.Layer, scores: Any, coefficient: float, training: bool | None
+) -> Any:
+    """softmax(scores) along the last axis; training adds its mean entropy to the layer's losses.
+
+    Args:
+        layer: takes the loss.
+        scores: (..., N).
+        coefficient: of the entropy in the loss.
+        training: whether there is a loss.
+    """
+    if not (training and coefficient):
+        return ops.softmax(scores, axis=-1)
+    weights, entropy = softmax_and_entropy(ops.cast(scores, "float32"))
+    layer.add_loss(coefficient * ops.mean(entropy))
+    return ops.cast(weights, scores.dtype)

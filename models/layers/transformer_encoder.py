@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from models.layers.dot_product_attention import attention_with_dropout
 from models.layers.dropout import Dropout
 
 
@@ -68,11 +69,13 @@ class TransformerEncoder(keras.layers.Layer):
     def weights_by_head(self, vectors: Any) -> Any:
         """The attention of each head: (B, F, D) to (B, H, F, F)."""
         num_fields = vectors.shape[1]
-        weights = ops.reshape(self._weights(vectors), (-1, num_fields, self.num_heads, num_fields))
+        scores = ops.matmul(self._queries(vectors), ops.swapaxes(vectors, 1, 2))
+        weights = ops.softmax(scores, axis=-1)
+        weights = ops.reshape(weights, (-1, num_fields, self.num_heads, num_fields))
         return ops.transpose(weights, (0, 2, 1, 3))
 
-    def _weights(self, vectors: Any) -> Any:
-        """a of each field and head, (B, F H, F), the heads of a field side by side."""
+    def _queries(self, vectors: Any) -> Any:
+        """x_i A + c of each field and head, (B, F H, D), the heads of a field side by side."""
         _, num_fields, dim = vectors.shape
         query, key = self.attention.query_dense, self.attention.key_dense
         scale = (dim // self.num_heads) ** -0.5
@@ -81,15 +84,13 @@ class TransformerEncoder(keras.layers.Layer):
         # b_K cancels too, but an optimizer wants its gradient, which is 0.
         offset = offset + 0.0 * ops.sum(key.bias)
         rows = _affine(ops.reshape(vectors, (-1, dim)), kernel, offset)
-        rows = ops.reshape(rows, (-1, num_fields * self.num_heads, dim))
-        return ops.softmax(ops.matmul(rows, ops.swapaxes(vectors, 1, 2)), axis=-1)
+        return ops.reshape(rows, (-1, num_fields * self.num_heads, dim))
 
     def _attended(self, vectors: Any, training: bool | None) -> Any:
         """MultiHeadAttention(x), (B F, D)."""
-        weights = self.drop(self._weights(vectors), training=training)
-        gathered = ops.reshape(
-            ops.matmul(weights, vectors), (-1, self.num_heads * vectors.shape[2])
-        )
+        queries = self._queries(vectors)
+        gathered = attention_with_dropout(self.drop, queries, vectors, training)
+        gathered = ops.reshape(gathered, (-1, self.num_heads * vectors.shape[2]))
         value, output = self.attention.value_dense, self.attention.output_dense
         kernel = ops.einsum("dhk,hko->hdo", value.kernel, output.kernel)
         offset = ops.einsum("hk,hko->o", value.bias, output.kernel) + output.bias

@@ -57,17 +57,24 @@ def test_interacting_layer_by_hand():
 
 
 @pytest.mark.parametrize(
-    "form", [{}, {"residual": False, "scale": True}, {"authors_program": True}]
+    "form",
+    [
+        {},
+        {"residual": False, "scale": True},
+        {"authors_program": True},
+        {"num_heads": 6},  # vectors wider than two heads
+        {"num_heads": 6, "scale": True},
+    ],
 )
 def test_interacting_layer_equals_its_twin(form, tmp_path):
     vectors = toy_vectors()
-    layer = InteractingLayer(6, num_heads=2, **form)
+    layer = InteractingLayer(6, **{"num_heads": 2, **form})
     layer.build(vectors.shape)
     randomize(layer, scale=1.0)
     for row in range(len(vectors)):
         expected = interacting_twin(vectors[row], layer)
         np.testing.assert_allclose(layer(vectors)[row], expected, atol=1e-4)
-    check_layer(InteractingLayer(6, num_heads=2, **form), (vectors,), (3, 4, 6), tmp_path)
+    check_layer(InteractingLayer(6, **{"num_heads": 2, **form}), (vectors,), (3, 4, 6), tmp_path)
     randomize(layer)
     assert_gradient_matches_differences(
         lambda v: tf.reduce_sum(layer(v) ** 3), vectors, tolerance=3e-2, step=2e-3

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models.layers.dot_product_attention import dot_product_attention
 from models.layers.field_aware_embedding import field_aware_products
 from models.layers.masked_softmax import masked_softmax
 from models.layers.pair_scores import attend_to_pairs, pair_scores, sum_of_pairs
@@ -43,6 +44,28 @@ def test_field_aware_products_have_the_gradient_of_their_definition():
             found = products(vectors)
             loss = tf.reduce_sum(weights * tf.square(found))
         results.append([found, tape.gradient(loss, vectors)])
+    for got, want in zip(*results, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_attention_has_the_gradient_of_its_definition(dropped):
+    queries = tf.random.normal((3, 10, 4), seed=0)
+    vectors = tf.random.normal((3, 5, 4), seed=1)
+    upstream = tf.random.normal((3, 10, 4), seed=2)
+    factors = [2.0 * tf.cast(tf.random.uniform((3, 10, 5), seed=3) > 0.5, "float32")]
+    arguments = (queries, vectors, *(factors if dropped else ()))
+
+    def plain(q, x, f=1.0):
+        return tf.matmul(f * tf.nn.softmax(tf.matmul(q, x, transpose_b=True)), x)
+
+    results = []
+    for function in (dot_product_attention, plain):
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            output = function(*arguments)
+            loss = tf.reduce_sum(upstream * output)
+        results.append([output, *tape.gradient(loss, arguments)])
     for got, want in zip(*results, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from models.layers.softmax_entropy import softmax_with_entropy_loss
+from models.layers.dot_product_attention import dot_product_attention
 
 
 @keras.saving.register_keras_serializable(package="ctr")
@@ -52,21 +52,26 @@ class AttentionalInteraction(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros")
         self.built = True
 
-    def _scores(self, vectors: Any, base: Any) -> Any:
+    def _queries(self, vectors: Any) -> Any:
+        """v diag(W_a) / tau, whose products with the embeddings are the scores without b_a."""
         # Cast here, not by Keras: `attention` is also called outside of the layer's `__call__`.
         kernel = ops.cast(ops.squeeze(self.kernel, axis=-1), vectors.dtype)
-        scores = ops.matmul(vectors * kernel, ops.swapaxes(base, 1, 2))
-        return (scores + ops.cast(self.bias, vectors.dtype)) / self.temperature
+        # An optimizer wants b_a's gradient, which is 0.
+        return vectors * (kernel / self.temperature + 0.0 * ops.cast(self.bias, vectors.dtype))
 
     def attention(self, vectors: Any, base: Any) -> Any:
         """The weights a_ij, (B, F, F), of two tensors (B, F, D)."""
-        return ops.softmax(self._scores(vectors, base), axis=-1)
+        scores = ops.matmul(self._queries(vectors), ops.swapaxes(base, 1, 2))
+        return ops.softmax(scores, axis=-1)
 
     def call(self, vectors: Any, base: Any, training: bool | None = None) -> Any:
         """Maps v (B, F, D) and the embeddings u (B, F, D) to the next order, (B, F, D)."""
-        scores = self._scores(vectors, base)
-        weights = softmax_with_entropy_loss(self, scores, self.entropy, training)
-        return vectors * ops.matmul(weights, base)
+        queries = self._queries(vectors)
+        gathered, log_total = dot_product_attention(queries, base)
+        if training and self.entropy:
+            entropy = ops.squeeze(log_total, axis=-1) - ops.sum(queries * gathered, axis=-1)
+            self.add_loss(self.entropy * ops.mean(ops.cast(entropy, "float32")))
+        return vectors * gathered
 
     def get_config(self) -> dict[str, Any]:
         return {

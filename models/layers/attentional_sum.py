@@ -5,8 +5,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from models.layers.softmax_entropy import softmax_with_entropy_loss
-
 
 @keras.saving.register_keras_serializable(package="ctr")
 class AttentionalSum(keras.layers.Layer):
@@ -47,7 +45,11 @@ class AttentionalSum(keras.layers.Layer):
     def call(self, vectors: Any, training: bool | None = None) -> Any:
         """Maps (B, F, D) to (B, D)."""
         scores = self._scores(vectors)
-        weights = softmax_with_entropy_loss(self, scores, self.entropy, training)
+        weights = ops.softmax(scores, axis=-1)
+        if training and self.entropy:
+            # Of log b_j = b'_j - log sum_k exp(b'_k): a weight that has underflowed counts 0.
+            entropy = ops.logsumexp(scores, axis=-1) - ops.sum(weights * scores, axis=-1)
+            self.add_loss(self.entropy * ops.mean(ops.cast(entropy, "float32")))
         return ops.squeeze(ops.matmul(ops.expand_dims(weights, axis=1), vectors), axis=1)
 
     def get_config(self) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import tensorflow as tf
 import models
 from models.layers.attentional_interaction import AttentionalInteraction
 from models.layers.attentional_sum import AttentionalSum
-from models.layers.softmax_entropy import softmax_and_entropy
 from tests.models.test_fm import pooled_twin
 from tests.support import model_checks
 from tests.support.layer_checks import (
@@ -55,34 +54,28 @@ def attention_weights(layer):
     return np.asarray(layer.kernel)[:, 0], float(np.asarray(layer.bias)[0])
 
 
-def test_softmax_and_entropy_by_hand():
-    weights = np.array([[0.5, 0.25, 0.25], [1 / 3, 1 / 3, 1 / 3]], "float32")
-    got, entropies = softmax_and_entropy(np.log(weights))
-    np.testing.assert_allclose(got, weights, rtol=1e-6)
-    np.testing.assert_allclose(entropies, [1.5 * np.log(2), np.log(3)], rtol=1e-6)
-    certain = tf.constant([[1e4, 0.0, -1e4]])
+@pytest.mark.parametrize("kind", [AttentionalInteraction, AttentionalSum])
+@pytest.mark.parametrize(
+    "scores, expected",
+    [
+        (np.log([0.5, 0.25, 0.25]), 1.5 * np.log(2)),
+        (np.log([1 / 3, 1 / 3, 1 / 3]), np.log(3)),
+        ([1e4, 0.0, -1e4], 0.0),  # weights that underflow count 0, with a finite gradient
+    ],
+)
+def test_entropy_by_hand(kind, scores, expected):
+    layer = kind(entropy=2.0)
+    base = tf.constant(np.reshape(scores, (1, 3, 1)), "float32")
+    # Each field's scores are the embeddings themselves.
+    tensors = (tf.ones_like(base), base) if kind is AttentionalInteraction else (base,)
+    layer.build(*(t.shape for t in tensors))
+    layer.set_weights([np.array([[1.0]]), np.array([0.0])])
     with tf.GradientTape() as tape:
-        tape.watch(certain)
-        value = softmax_and_entropy(certain)[1]
-    assert value.numpy() == [0.0]
-    assert np.isfinite(tape.gradient(value, certain).numpy()).all()
-
-
-def test_softmax_and_entropy_have_the_gradient_of_their_definition():
-    scores = tf.random.normal((3, 5), seed=0)
-    upstream = [tf.random.normal((3, 5), seed=1), tf.random.normal((3,), seed=2)]
-
-    def plain(s):
-        weights = tf.nn.softmax(s)
-        return weights, -tf.reduce_sum(weights * tf.math.log(weights), axis=-1)
-
-    gradients = []
-    for function in (softmax_and_entropy, plain):
-        with tf.GradientTape() as tape:
-            tape.watch(scores)
-            found = function(scores)
-        gradients.append(tape.gradient(found, scores, upstream))
-    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
+        tape.watch(tensors)
+        layer(*tensors, training=True)
+        loss = sum(layer.losses)
+    np.testing.assert_allclose(loss, 2 * expected, rtol=1e-6)
+    assert all(np.isfinite(g).all() for g in tape.gradient(loss, tensors))
 
 
 def test_interaction_by_hand():

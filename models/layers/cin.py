@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from models.layers.pair_maps import fold_pairs, maps_of_pairs, train_maps_of_pairs
+
 
 @keras.saving.register_keras_serializable(package="ctr")
 class CIN(keras.layers.Layer):
@@ -15,9 +17,10 @@ class CIN(keras.layers.Layer):
     Equations 6 and 7; the output is [p^1, ..., p^L]. Identity activation, no split, no bias
     (reading 37), so that layer k holds products of exactly k + 1 factors, fields repeated or not.
 
-    X^{k-1} meets W before it meets X^0, so that nothing is larger than the paper's own outer
-    product; and the last layer, read only through its sum over d, needs the inner products
-    X^{k-1}_i . X^0_j alone, which costs D times less.
+    The first layer's products are symmetric in i and j, so each pair counts once: half the work of
+    what is most of the network. Further on X^{k-1} meets W before it meets X^0, so that nothing is
+    larger than the paper's own outer product; and the last layer, read only through its sum over
+    d, needs the inner products X^{k-1}_i . X^0_j alone, which costs D times less.
 
     Args:
         units: number of maps H_k of each layer.
@@ -45,25 +48,38 @@ class CIN(keras.layers.Layer):
         ]
         self.built = True
 
-    def call(self, vectors: Any) -> Any:
+    def call(self, vectors: Any, training: bool | None = None) -> Any:
         """Maps field vectors (B, F, D) to the pooled maps of all layers (B, H_1 + ... + H_L)."""
-        _, num_fields, dim = vectors.shape
         columns = ops.swapaxes(vectors, 1, 2)
         maps, pooled = columns, []
-        for kernel in self.kernels[:-1]:
-            before = maps.shape[-1]
-            products = ops.matmul(
-                ops.reshape(maps, (-1, before)), ops.reshape(kernel, (before, -1))
-            )
-            summed = ops.matmul(
-                ops.reshape(columns, (-1, 1, num_fields)),
-                ops.reshape(products, (-1, num_fields, kernel.shape[-1])),
-            )
-            maps = ops.reshape(summed, (-1, dim, kernel.shape[-1]))
+        for layer, kernel in enumerate(self.kernels[:-1]):
+            if layer:
+                maps = self._next_maps(maps, columns, kernel)
+            else:
+                maps = self._first_maps(vectors, kernel, training)
             pooled.append(ops.sum(maps, axis=1))
         inner = ops.matmul(ops.swapaxes(maps, 1, 2), columns)
         inner = ops.reshape(inner, (-1, self.kernels[-1].shape[0]))
         return ops.concatenate([*pooled, ops.matmul(inner, self.kernels[-1])], axis=-1)
+
+    def _first_maps(self, vectors: Any, kernel: Any, training: bool | None) -> Any:
+        """X^1, (B, D, H_1)."""
+        by_field = ops.transpose(vectors, (1, 0, 2))
+        folded = ops.cast(fold_pairs(kernel, vectors.shape[1]), vectors.dtype)
+        if training:
+            return train_maps_of_pairs(by_field, folded)
+        return maps_of_pairs(by_field, folded)[0]
+
+    def _next_maps(self, maps: Any, columns: Any, kernel: Any) -> Any:
+        """X^k of X^{k-1} (B, D, H_{k-1}) and X^0 (B, D, F), (B, D, H_k)."""
+        _, dim, num_fields = columns.shape
+        before, size = maps.shape[-1], kernel.shape[-1]
+        products = ops.matmul(ops.reshape(maps, (-1, before)), ops.reshape(kernel, (before, -1)))
+        summed = ops.matmul(
+            ops.reshape(columns, (-1, 1, num_fields)),
+            ops.reshape(products, (-1, num_fields, size)),
+        )
+        return ops.reshape(summed, (-1, dim, size))
 
     def explain(self, vectors: Any, readout: Any) -> dict[str, Any]:
         """Splits readout . [p^1, ..., p^L], exactly, over the pairs of fields.

@@ -7,6 +7,7 @@ import tensorflow as tf
 from models.layers.dot_product_attention import dot_product_attention
 from models.layers.field_aware_embedding import field_aware_products
 from models.layers.masked_softmax import masked_softmax
+from models.layers.pair_maps import fold_pairs, train_maps_of_pairs
 from models.layers.pair_scores import attend_to_pairs, pair_scores, sum_of_pairs
 from models.layers.pairs import pair_indices, pairwise_products
 from models.layers.relu_scores import relu_scores
@@ -145,6 +146,31 @@ def test_attention_in_blocks_has_the_value_and_gradient_of_its_definition(batch,
         return [pooled, *tape.gradient(pooled, arguments, upstream)]
 
     found = results if how == "eager" else tf.function(results, jit_compile=how == "xla")
+    for got, want in zip(found(ours), results(plain), strict=True):
+        largest = np.abs(want).max()  # of sums over the batch, whose terms cancel
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * max(1, largest))
+
+
+@pytest.mark.parametrize("batch", [3, 150])
+@pytest.mark.parametrize("how", ["graph", "xla"])
+def test_maps_of_pairs_have_the_value_and_gradient_of_their_definition(batch, how):
+    vectors, kernel, upstream = (
+        normal(shape, seed) for seed, shape in enumerate([(batch, 5, 4), (25, 3), (batch, 4, 3)])
+    )
+
+    def plain(v, w):
+        return tf.einsum("bid,bjd,ijh->bdh", v, v, tf.reshape(w, (5, 5, 3)))
+
+    def ours(v, w):
+        return train_maps_of_pairs(tf.transpose(v, (1, 0, 2)), fold_pairs(w, 5))
+
+    def results(function):
+        with tf.GradientTape() as tape:
+            tape.watch((vectors, kernel))
+            maps = function(vectors, kernel)
+        return [maps, *tape.gradient(maps, (vectors, kernel), upstream)]
+
+    found = tf.function(results, jit_compile=how == "xla")
     for got, want in zip(found(ours), results(plain), strict=True):
         largest = np.abs(want).max()  # of sums over the batch, whose terms cancel
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * max(1, largest))

@@ -1,0 +1,71 @@
+"""Linear maps of the products of all pairs of fields, a field with itself among them."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from models.layers.own_gradient import in_blocks, own_gradient
+
+# Examples whose products stay in cache: 3 MB at F 39 and D 16.
+_BLOCK = 64
+
+
+def fold_pairs(kernel: Any, num_fields: int) -> Any:
+    """Weights of v_i * v_j for i <= j from those for all i and j, which count it twice.
+
+    Args:
+        kernel: (F F, H), row i F + j for fields i and j.
+
+    Returns:
+        (F (F + 1) / 2, H), in the order (0, 0), (0, 1), ..., (0, F-1), (1, 1), ...
+    """
+    first, second = np.triu_indices(num_fields)
+    share = np.where(first == second, 0.5, 1.0)[:, None]
+    matrix = ops.reshape(kernel, (num_fields, num_fields, -1))
+    both = ops.reshape(matrix + ops.swapaxes(matrix, 0, 1), kernel.shape)
+    return ops.take(both, first * num_fields + second, axis=0) * ops.cast(share, kernel.dtype)
+
+
+def maps_of_pairs(by_field: Any, kernel: Any) -> tuple[Any]:
+    """sum_{i<=j} W_ijh v_i * v_j for every map h.
+
+    Args:
+        by_field: v, (F, B, D).
+        kernel: W, (F (F + 1) / 2, H), as `fold_pairs` orders it.
+
+    Returns:
+        (B, D, H), in a tuple of its own as `in_blocks` wants it.
+    """
+    flat = ops.reshape(_products(by_field), (kernel.shape[0], -1))
+    maps = ops.matmul(ops.transpose(flat), kernel)
+    return (ops.reshape(maps, (-1, by_field.shape[2], kernel.shape[1])),)
+
+
+def _products(by_field: Any) -> Any:
+    """v_i * v_j of all pairs i <= j, (F, B, D) to (F (F + 1) / 2, B, D)."""
+    first, second = np.triu_indices(by_field.shape[0])
+    return ops.take(by_field, first, axis=0) * ops.take(by_field, second, axis=0)
+
+
+def _gradient(by_field: Any, kernel: Any, upstream: Any) -> tuple[Any, Any]:
+    """The gradients of `maps_of_pairs`."""
+    num_fields, _, dim = by_field.shape
+    products = _products(by_field)
+    rows = ops.reshape(upstream, (-1, kernel.shape[1]))
+    of_kernel = ops.matmul(ops.reshape(products, (kernel.shape[0], -1)), rows)
+    of_products = ops.matmul(kernel, ops.transpose(rows))
+    of_products = ops.reshape(of_products, (kernel.shape[0], -1, dim))
+    first, second = np.triu_indices(num_fields)
+    numbers = np.zeros((num_fields, num_fields), int)
+    numbers[first, second] = numbers[second, first] = np.arange(len(first))
+    # One term for each other field, F rows each: XLA makes a single loop of all of them.
+    terms = [
+        ops.take(of_products, numbers[:, j], axis=0) * by_field[j : j + 1]
+        for j in range(num_fields)
+    ]
+    itself = ops.take(of_products, np.diag(numbers), axis=0) * by_field
+    return sum(terms, itself), of_kernel
+
+
+train_maps_of_pairs = own_gradient(in_blocks(_BLOCK, axes=(1,), backward=_gradient)(maps_of_pairs))

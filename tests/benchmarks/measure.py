@@ -23,13 +23,20 @@ def one_value_features(num_features: int, num_fields: int) -> models.Features:
     return models.Features.from_fields(num_features, fields)
 
 
-def batches(num_features: int, num_fields: int, batch: int, steps: int) -> tf.data.Dataset:
+def batches(
+    num_features: int, num_fields: int, batch: int, steps: int, skewed: bool = False
+) -> tf.data.Dataset:
     """Whole batches in memory with ids uniform over the table: the worst case for a row update,
-    as hardly a row repeats and none is in the cache."""
+    as hardly a row repeats and none is in the cache. Or skewed as those of logs are, by Zipf's
+    law: the k-th id in proportion to 1 / k."""
     rng = np.random.default_rng(0)
     shape = (steps, batch, num_fields)
+    if skewed:
+        ids = (np.exp(rng.random(shape) * np.log(num_features + 1)) - 1).astype("int32")
+    else:
+        ids = rng.integers(0, num_features, shape, dtype="int32")
     inputs = {
-        "ids": rng.integers(0, num_features, shape, dtype="int32"),
+        "ids": np.minimum(ids, num_features - 1),
         "values": np.ones(shape, "float32"),
     }
     labels = rng.integers(0, 2, (steps, batch)).astype("float32")

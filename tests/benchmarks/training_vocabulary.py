@@ -52,9 +52,9 @@ def main() -> int:
         measure.with_earlier("training_vocabulary", table, ("model", "batch", "ids", "rows")),
         command="python -m tests.benchmarks.training_vocabulary --model MODEL --ids IDS",
         note=f"F {args.fields}, D {args.dim}; medians of interleaved runs. Uniform ids are the "
-        "worst case: at 10 million rows the table and its accumulators take 1.3 GB and nearly every row "
-        "comes from memory, at 10,000 from the cache. Skewed ids are distributed as those of logs, "
-        "the k-th most frequent in proportion to 1 / k.",
+        "worst case: at 10 million rows the table and its accumulators take 1.3 GB and nearly "
+        "every row comes from memory, at 10,000 from the cache. Skewed ids are distributed as "
+        "those of logs, the k-th most frequent in proportion to 1 / k.",
         where=where,
     )
     return 0

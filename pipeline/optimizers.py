@@ -58,12 +58,19 @@ def optimizer_class(config: OptimizerConfig) -> type[keras.optimizers.Optimizer]
             raise PipelineError(
                 f"optimizer.{key}: {value!r} is text, not a value like {accepted[key]}"
             )
+        # Keras takes these too; a negative norm, for one, turns every gradient around.
+        if _negative(value) and not _negative(accepted[key]):
+            raise PipelineError(f"optimizer.{key}: must not be negative, got {value}")
     if config.name in WHOLE_ONLY and config.tables == "sparse":
         raise PipelineError(
             f"optimizer.tables: {config.name} has no update by row; those that have: "
             f"{', '.join(BY_ROW)}"
         )
     return known[config.name]
+
+
+def _negative(value: Any) -> bool:
+    return isinstance(value, int | float) and value < 0
 
 
 def _arguments(cls: type) -> dict[str, Any]:

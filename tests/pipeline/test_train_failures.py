@@ -86,6 +86,7 @@ def test_a_validation_split_without_rows_is_named(tmp_path):
         ({"optimizer": {"name": "adan"}}, "'adam'"),
         ({"optimizer": {"beta1": 0.9}}, "'beta_1'"),
         ({"optimizer": {"beta_1": "high"}}, "optimizer.beta_1: 'high' is text"),
+        ({"optimizer": {"global_clipnorm": -1}}, "optimizer.global_clipnorm: must not be negative"),
         ({"optimizer": {"clipnorm": 1, "clipvalue": 1}}, "optimizer 'adam': Only one of"),
     ],
 )

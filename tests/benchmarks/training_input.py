@@ -55,7 +55,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         prepared = write_prepared(Path(folder) / "data", args.rows, args.features, args.fields)
         rows = args.rows // args.batch * args.batch
-        disk = prepared.dataset("train", args.batch, drop_remainder=True)
+        disk = prepared.dataset("train", args.batch, shuffle=True, drop_remainder=True)
         memory = in_memory(prepared, args.batch)
         features = models.Features.from_fields(args.features, prepared.fields)
         timed = {"reading alone": lambda: epoch_seconds(disk)}

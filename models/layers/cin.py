@@ -66,9 +66,7 @@ class CIN(keras.layers.Layer):
         """X^1, (B, D, H_1)."""
         by_field = ops.transpose(vectors, (1, 0, 2))
         folded = ops.cast(fold_pairs(kernel, vectors.shape[1]), vectors.dtype)
-        if training:
-            return train_maps_of_pairs(by_field, folded)
-        return maps_of_pairs(by_field, folded)[0]
+        return (train_maps_of_pairs if training else maps_of_pairs)(by_field, folded)
 
     def _next_maps(self, maps: Any, columns: Any, kernel: Any) -> Any:
         """X^k of X^{k-1} (B, D, H_{k-1}) and X^0 (B, D, F), (B, D, H_k)."""

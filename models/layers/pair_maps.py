@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from models.layers.own_gradient import in_blocks, own_gradient
+from models.layers.pairs_by_field import gradient_of_products, products_of_pairs
 
 # Examples whose products stay in cache: 3 MB at F 39 and D 16.
 _BLOCK = 64
@@ -27,7 +28,7 @@ def fold_pairs(kernel: Any, num_fields: int) -> Any:
     return ops.take(both, first * num_fields + second, axis=0) * ops.cast(share, kernel.dtype)
 
 
-def maps_of_pairs(by_field: Any, kernel: Any) -> tuple[Any]:
+def maps_of_pairs(by_field: Any, kernel: Any) -> Any:
     """sum_{i<=j} W_ijh v_i * v_j for every map h.
 
     Args:
@@ -35,37 +36,26 @@ def maps_of_pairs(by_field: Any, kernel: Any) -> tuple[Any]:
         kernel: W, (F (F + 1) / 2, H), as `fold_pairs` orders it.
 
     Returns:
-        (B, D, H), in a tuple of its own as `in_blocks` wants it.
+        (B, D, H).
     """
-    flat = ops.reshape(_products(by_field), (kernel.shape[0], -1))
-    maps = ops.matmul(ops.transpose(flat), kernel)
-    return (ops.reshape(maps, (-1, by_field.shape[2], kernel.shape[1])),)
-
-
-def _products(by_field: Any) -> Any:
-    """v_i * v_j of all pairs i <= j, (F, B, D) to (F (F + 1) / 2, B, D)."""
-    first, second = np.triu_indices(by_field.shape[0])
-    return ops.take(by_field, first, axis=0) * ops.take(by_field, second, axis=0)
+    products = products_of_pairs(by_field, np.triu_indices(by_field.shape[0]))
+    maps = ops.matmul(ops.transpose(ops.reshape(products, (kernel.shape[0], -1))), kernel)
+    return ops.reshape(maps, (-1, by_field.shape[2], kernel.shape[1]))
 
 
 def _gradient(by_field: Any, kernel: Any, upstream: Any) -> tuple[Any, Any]:
     """The gradients of `maps_of_pairs`."""
-    num_fields, _, dim = by_field.shape
-    products = _products(by_field)
+    pairs = np.triu_indices(by_field.shape[0])
+    products = products_of_pairs(by_field, pairs)
     rows = ops.reshape(upstream, (-1, kernel.shape[1]))
     of_kernel = ops.matmul(ops.reshape(products, (kernel.shape[0], -1)), rows)
     of_products = ops.matmul(kernel, ops.transpose(rows))
-    of_products = ops.reshape(of_products, (kernel.shape[0], -1, dim))
-    first, second = np.triu_indices(num_fields)
-    numbers = np.zeros((num_fields, num_fields), int)
-    numbers[first, second] = numbers[second, first] = np.arange(len(first))
-    # One term for each other field, F rows each: XLA makes a single loop of all of them.
-    terms = [
-        ops.take(of_products, numbers[:, j], axis=0) * by_field[j : j + 1]
-        for j in range(num_fields)
-    ]
-    itself = ops.take(of_products, np.diag(numbers), axis=0) * by_field
-    return sum(terms, itself), of_kernel
+    of_products = ops.reshape(of_products, (kernel.shape[0], -1, by_field.shape[2]))
+    return gradient_of_products(by_field, pairs, of_products), of_kernel
 
 
-train_maps_of_pairs = own_gradient(in_blocks(_BLOCK, axes=(1,), backward=_gradient)(maps_of_pairs))
+@own_gradient
+@in_blocks(_BLOCK, axes=(1,), backward=_gradient)
+def train_maps_of_pairs(by_field: Any, kernel: Any) -> tuple[Any]:
+    """`maps_of_pairs` with its gradient by hand, in blocks of examples."""
+    return (maps_of_pairs(by_field, kernel),)

@@ -3,18 +3,17 @@
 The R = F (F - 1) / 2 products of a batch are tensors of B R D numbers, and passes over them are
 the cost of the whole model. So they are made once, for the scores; the weighted sum takes the
 (F, F) matrix of the weights instead; and training goes through the batch in blocks. Pairs come
-first and examples second, (R, B, ...), so that picking a pair's fields moves whole blocks of
-memory.
+first and examples second, as in `pairs_by_field`.
 """
 
 from typing import Any
 
-import numpy as np
 from keras import ops
 
 from models.layers.masked_softmax import masked_softmax
 from models.layers.own_gradient import in_blocks, own_gradient
-from models.layers.pairs import check_pairs, pair_indices
+from models.layers.pairs import check_pairs, pair_indices, pair_numbers
+from models.layers.pairs_by_field import gradient_of_products, products_of_pairs
 from models.layers.relu_scores import relu_scores
 
 # Examples whose products fit in the cores' caches: 3 MB at F 39 and D 16.
@@ -43,22 +42,9 @@ def pair_scores(vectors: Any, kernel: Any, bias: Any, direction: Any) -> Any:
 @own_gradient
 def _products(by_field: Any) -> Any:
     """v_i * v_j of all pairs, (F, B, D) to (R, B, D)."""
-    first, second = pair_indices(by_field.shape[0])
-    products = ops.take(by_field, first, axis=0) * ops.take(by_field, second, axis=0)
-    return products, lambda upstream: _gradient_of_products(by_field, upstream)
-
-
-def _gradient_of_products(by_field: Any, upstream: Any) -> Any:
-    """sum_j upstream_ij * v_j for every field i: (F, B, D) and (R, B, D) to (F, B, D)."""
-    num_fields = by_field.shape[0]
-    others = np.array([[j for j in range(num_fields) if j != i] for i in range(num_fields)])
-    pairs = _numbers(num_fields)[np.arange(num_fields)[:, None], others]
-    # One term for each other field, F rows each: XLA makes a single loop of all of them.
-    terms = [
-        ops.take(upstream, pairs[:, k], axis=0) * ops.take(by_field, others[:, k], axis=0)
-        for k in range(num_fields - 1)
-    ]
-    return sum(terms[1:], terms[0])
+    pairs = pair_indices(by_field.shape[0])
+    products = products_of_pairs(by_field, pairs)
+    return products, lambda upstream: gradient_of_products(by_field, pairs, upstream)
 
 
 @own_gradient
@@ -120,13 +106,5 @@ def attend_to_pairs(by_field: Any, present: Any, kernel: Any, bias: Any, directi
 def _symmetric(weights: Any, num_fields: int) -> Any:
     """Weights of pairs (R, B) as symmetric matrices (B, F, F), 0 on the diagonal."""
     padded = ops.pad(weights, [[0, 1], [0, 0]])
-    matrices = ops.take(padded, _numbers(num_fields).ravel(), axis=0)
+    matrices = ops.take(padded, pair_numbers(num_fields).ravel(), axis=0)
     return ops.transpose(ops.reshape(matrices, (num_fields, num_fields, -1)), (2, 0, 1))
-
-
-def _numbers(num_fields: int) -> np.ndarray:
-    """Number of the pair {i, j} among the pairs, (F, F); R on the diagonal."""
-    rows, columns = pair_indices(num_fields)
-    numbers = np.full((num_fields, num_fields), len(rows))
-    numbers[rows, columns] = numbers[columns, rows] = np.arange(len(rows))
-    return numbers

@@ -17,6 +17,14 @@ def pair_indices(num_fields: int) -> tuple[np.ndarray, np.ndarray]:
     return rows, columns
 
 
+def pair_numbers(num_fields: int) -> np.ndarray:
+    """Number of the pair {i, j} among the pairs, (F, F); R, one past the last, on the diagonal."""
+    rows, columns = pair_indices(num_fields)
+    numbers = np.full((num_fields, num_fields), len(rows))
+    numbers[rows, columns] = numbers[columns, rows] = np.arange(len(rows))
+    return numbers
+
+
 def check_pairs(num_fields: int) -> None:
     """Raises ValueError where there is no pair of fields."""
     if num_fields < 2:
@@ -78,10 +86,6 @@ def present_pairs(present: Any) -> Any:
 
 def pairs_to_matrix(pairs: Any, num_fields: int) -> Any:
     """Lays pair values (B, R) out as symmetric (B, F, F) matrices with a zero diagonal."""
-    rows, columns = pair_indices(num_fields)
-    num_pairs = len(rows)
-    # Index R is an appended column of zeros: what the diagonal points to.
-    where = np.full((num_fields, num_fields), num_pairs)
-    where[rows, columns] = where[columns, rows] = np.arange(num_pairs)
     padded = ops.pad(pairs, [[0, 0], [0, 1]])
-    return ops.reshape(ops.take(padded, where.ravel(), axis=1), (-1, num_fields, num_fields))
+    matrices = ops.take(padded, pair_numbers(num_fields).ravel(), axis=1)
+    return ops.reshape(matrices, (-1, num_fields, num_fields))

@@ -18,38 +18,38 @@ def normal(shape, seed):
     return tf.random.stateless_normal(shape, (seed, 0))
 
 
+def value_and_gradient(function, arguments, upstream):
+    """Values of a function, one or a tuple, and the gradients of its arguments, in one list."""
+    with tf.GradientTape() as tape:
+        tape.watch(arguments)
+        value = function(*arguments)
+    values = value if isinstance(value, tuple) else (value,)
+    return [*values, *tape.gradient(value, arguments, upstream)]
+
+
 def test_pair_products_have_the_gradient_of_their_definition():
-    vectors = normal((3, 5, 4), 0)
-    weights = normal((3, 10, 4), 1)
+    vectors = [normal((3, 5, 4), 0)]
+    upstream = normal((3, 10, 4), 1)
     rows, columns = pair_indices(5)
-    gradients = []
-    for products in (
-        pairwise_products,
-        lambda v: tf.gather(v, rows, axis=1) * tf.gather(v, columns, axis=1),
-    ):
-        with tf.GradientTape() as tape:
-            tape.watch(vectors)
-            loss = tf.reduce_sum(weights * tf.square(products(vectors)))
-        gradients.append(tape.gradient(loss, vectors).numpy())
-    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-5)
+
+    def plain(v):
+        return tf.gather(v, rows, axis=1) * tf.gather(v, columns, axis=1)
+
+    results = [value_and_gradient(f, vectors, upstream) for f in (pairwise_products, plain)]
+    for got, want in zip(*results, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 def test_field_aware_products_have_the_gradient_of_their_definition():
-    vectors = normal((3, 5, 4, 2), 0)
-    weights = normal((3, 10, 2), 1)
+    vectors = [normal((3, 5, 4, 2), 0)]
+    upstream = normal((3, 10, 2), 1)
 
     def plain(v):
         # Field i's vector for field k lies at k, or at k - 1 beyond i itself.
         pairs = zip(*pair_indices(5), strict=True)
         return tf.stack([v[:, i, j - 1] * v[:, j, i] for i, j in pairs], axis=1)
 
-    results = []
-    for products in (field_aware_products, plain):
-        with tf.GradientTape() as tape:
-            tape.watch(vectors)
-            found = products(vectors)
-            loss = tf.reduce_sum(weights * tf.square(found))
-        results.append([found, tape.gradient(loss, vectors)])
+    results = [value_and_gradient(f, vectors, upstream) for f in (field_aware_products, plain)]
     for got, want in zip(*results, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
@@ -67,12 +67,7 @@ def test_attention_has_the_gradient_of_its_definition(dropped):
         log_total = tf.reduce_logsumexp(scores, axis=-1, keepdims=True)
         return tf.matmul(f * tf.nn.softmax(scores), x), log_total
 
-    results = []
-    for function in (dot_product_attention, plain):
-        with tf.GradientTape() as tape:
-            tape.watch(arguments)
-            found = function(*arguments)
-        results.append([*found, *tape.gradient(found, arguments, upstream)])
+    results = [value_and_gradient(f, arguments, upstream) for f in (dot_product_attention, plain)]
     for got, want in zip(*results, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
@@ -85,12 +80,7 @@ def test_relu_scores_have_the_gradient_of_their_definition():
     def plain(u, w, b, h):
         return tf.matmul(tf.nn.relu(tf.matmul(u, w) + b), h)
 
-    results = []
-    for function in (relu_scores, plain):
-        with tf.GradientTape() as tape:
-            tape.watch(arguments)
-            scores = function(*arguments)
-        results.append([scores, *tape.gradient(scores, arguments, upstream)])
+    results = [value_and_gradient(f, arguments, upstream) for f in (relu_scores, plain)]
     for got, want in zip(*results, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
@@ -110,12 +100,7 @@ def test_scores_and_sums_of_pairs_have_the_gradient_of_their_definition():
         return scores, tf.reduce_sum(tf.tanh(scores)[..., None] * pairs, axis=1)
 
     upstream = [normal((3, 10), 8), normal((3, 4), 9)]
-    results = []
-    for function in (ours, plain):
-        with tf.GradientTape() as tape:
-            tape.watch(arguments)
-            outputs = function(*arguments)
-        results.append([*outputs, *tape.gradient(outputs, arguments, upstream)])
+    results = [value_and_gradient(f, arguments, upstream) for f in (ours, plain)]
     for got, want in zip(*results, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
@@ -140,10 +125,7 @@ def test_attention_in_blocks_has_the_value_and_gradient_of_its_definition(batch,
         return tf.reduce_sum(masked_softmax(scores, present)[..., None] * pairs, axis=1)
 
     def results(function):
-        with tf.GradientTape() as tape:
-            tape.watch(arguments)
-            pooled = function(*arguments)
-        return [pooled, *tape.gradient(pooled, arguments, upstream)]
+        return value_and_gradient(function, arguments, upstream)
 
     found = results if how == "eager" else tf.function(results, jit_compile=how == "xla")
     for got, want in zip(found(ours), results(plain), strict=True):
@@ -154,9 +136,8 @@ def test_attention_in_blocks_has_the_value_and_gradient_of_its_definition(batch,
 @pytest.mark.parametrize("batch", [3, 150])
 @pytest.mark.parametrize("how", ["graph", "xla"])
 def test_maps_of_pairs_have_the_value_and_gradient_of_their_definition(batch, how):
-    vectors, kernel, upstream = (
-        normal(shape, seed) for seed, shape in enumerate([(batch, 5, 4), (25, 3), (batch, 4, 3)])
-    )
+    arguments = [normal((batch, 5, 4), 0), normal((25, 3), 1)]
+    upstream = normal((batch, 4, 3), 2)
 
     def plain(v, w):
         return tf.einsum("bid,bjd,ijh->bdh", v, v, tf.reshape(w, (5, 5, 3)))
@@ -165,10 +146,7 @@ def test_maps_of_pairs_have_the_value_and_gradient_of_their_definition(batch, ho
         return train_maps_of_pairs(tf.transpose(v, (1, 0, 2)), fold_pairs(w, 5))
 
     def results(function):
-        with tf.GradientTape() as tape:
-            tape.watch((vectors, kernel))
-            maps = function(vectors, kernel)
-        return [maps, *tape.gradient(maps, (vectors, kernel), upstream)]
+        return value_and_gradient(function, arguments, upstream)
 
     found = tf.function(results, jit_compile=how == "xla")
     for got, want in zip(found(ours), results(plain), strict=True):

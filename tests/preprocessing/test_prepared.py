@@ -30,14 +30,17 @@ def test_shuffled_epochs_hold_every_row_once_in_another_order(prepared: Prepared
         assert (np.sort([row.tobytes() for row in epoch]) == wanted).all()
 
 
-def test_batches_have_the_promised_shapes_and_types(prepared: PreparedDataset) -> None:
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batches_have_the_promised_shapes_and_types(
+    prepared: PreparedDataset, shuffle: bool
+) -> None:
     positions = prepared.manifest["num_positions"]
-    data = prepared.dataset("train", 64, repeat=True, drop_remainder=True)
+    data = prepared.dataset("train", 64, shuffle=shuffle, drop_remainder=True)
     inputs, label = data.element_spec
     assert inputs["ids"] == tf.TensorSpec((64, positions), tf.int64)
     assert inputs["values"] == tf.TensorSpec((64, positions), tf.float32)
     assert label == tf.TensorSpec((64,), tf.float32)
-    assert len(list(data.take(40))) == 40
+    assert len(list(data)) == prepared.rows("train") // 64
 
 
 def test_manifest_describes_the_ids(prepared: PreparedDataset) -> None:

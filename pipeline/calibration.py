@@ -66,14 +66,19 @@ def isotonic(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Ste
     return {"kind": "isotonic", "x": x.tolist(), "y": model.y_thresholds_[first].tolist()}
 
 
-def calibrated_metrics(steps: list[Step], scored: tuple[np.ndarray, ...]) -> dict[str, float]:
-    """Metrics of the fitted steps; the down-sampling correction is left out.
+def calibrated_logits(steps: list[Step], logits: np.ndarray) -> np.ndarray:
+    """Log odds (N,) after the fitted steps; the down-sampling correction is left out.
 
     The split is down-sampled itself, so its own labels say nothing of the corrected rate.
     """
-    logits, labels, weights = scored
     fitted = [step for step in steps if step["kind"] != "downsampling"]
     p = np.clip(reference(logits, fitted), 1e-15, 1 - 1e-15)
+    return np.log(p) - np.log1p(-p)
+
+
+def calibrated_metrics(steps: list[Step], scored: tuple[np.ndarray, ...]) -> dict[str, float]:
+    """Metrics of `calibrated_logits` of the logits, labels and weights."""
+    logits, labels, weights = scored
     metrics = Metrics()
-    metrics.update(np.log(p) - np.log1p(-p), labels, weights)
+    metrics.update(calibrated_logits(steps, logits), labels, weights)
     return metrics.result()

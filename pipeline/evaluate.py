@@ -1,12 +1,13 @@
 """Predictions and metrics of a whole split."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from pipeline.calibration import Step, calibrated_logits, calibrated_metrics
 from pipeline.config import DataConfig
 from pipeline.data import fits_in_memory
 from pipeline.metrics import Metrics
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from preprocessing.prepared import PreparedDataset
 
 BATCH = 8192
+
+# Logits (B,) of ids and values (B, P).
+LogitsOf = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Scorer:
@@ -45,7 +49,7 @@ class Split:
         self.rows = prepared.manifest["splits"][name]["rows"]
         self._arrays = prepared.arrays(name) if fits_in_memory(prepared, name, data) else None
 
-    def scored(self, scorer: Scorer) -> Iterator[tuple[np.ndarray, ...]]:
+    def scored(self, scorer: LogitsOf) -> Iterator[tuple[np.ndarray, ...]]:
         """Batches of (logits, labels 0/1, weights or None, groups or None)."""
         if self._arrays is None:
             yield from self._streamed(scorer)
@@ -60,17 +64,34 @@ class Split:
             logits = scorer(arrays["ids"][part].astype(np.int32), arrays["values"][part])
             yield logits, arrays["label"][part], weights, groups
 
-    def _streamed(self, scorer: Scorer) -> Iterator[tuple[np.ndarray, ...]]:
+    def _streamed(self, scorer: LogitsOf) -> Iterator[tuple[np.ndarray, ...]]:
         for inputs, labels, *weights in self.prepared.dataset(self.name, BATCH, groups=True):
             logits = scorer(tf.cast(inputs["ids"], tf.int32), inputs["values"])
             groups = inputs["group"].numpy() if "group" in inputs else None
             yield logits, labels.numpy(), weights[0].numpy() if weights else None, groups
 
 
-def evaluate_split(scorer: Scorer, split: Split, task: str) -> Metrics:
+def evaluate_split(scorer: LogitsOf, split: Split, task: str) -> Metrics:
     """Feed a whole split through the model into a Metrics accumulator."""
     metrics = Metrics(task)
     for logits, labels, weights, groups in split.scored(scorer):
         signed = labels if task == "binary" else 2.0 * labels - 1.0
         metrics.update(logits, signed, weights, groups)
     return metrics
+
+
+def evaluate_calibrated(
+    steps: list[Step], metrics: Metrics, scorer: Scorer, split: Split
+) -> dict[str, float]:
+    """The metrics of `evaluate_split` after calibration.
+
+    They are computed from the rows these metrics keep; where there are too many of them to keep,
+    the split is scored once more.
+    """
+    if metrics.keeps_rows:
+        return calibrated_metrics(steps, metrics.scored())
+
+    def calibrated(ids: np.ndarray, values: np.ndarray) -> np.ndarray:
+        return calibrated_logits(steps, scorer(ids, values))
+
+    return evaluate_split(calibrated, split, "binary").result()

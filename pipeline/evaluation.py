@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.calibration import calibrated_metrics
 from pipeline.errors import PipelineError, nearest
-from pipeline.evaluate import Scorer, Split, evaluate_split
+from pipeline.evaluate import Scorer, Split, evaluate_calibrated, evaluate_split
 from pipeline.metrics import SingleClassError
 from pipeline.report import plot_split
 from pipeline.rundir import Run
@@ -15,7 +14,7 @@ from pipeline.rundir import Run
 def evaluate_run(
     run: Run, split: str = "test", prepared: Any = None, plots: bool = True
 ) -> dict[str, dict[str, float]]:
-    """Metrics of the run's model on a split, raw and (where fitted, and rows are kept) calibrated.
+    """Metrics of the run's model on a split, raw and (where fitted) calibrated.
 
     They go into metrics.json under the split's name, and `<split>_calibrated`.
     """
@@ -25,17 +24,17 @@ def evaluate_run(
         raise PipelineError(f"unknown split {split!r}{nearest(split, known)}")
     task = run.config.training.task
     scorer = Scorer(run.load_model())
-    metrics = evaluate_split(scorer, Split(prepared, split, run.config.data), task)
+    part = Split(prepared, split, run.config.data)
+    metrics = evaluate_split(scorer, part, task)
     try:
         found = {split: metrics.result()}
     except SingleClassError as error:
         raise PipelineError(f"{split} split of {prepared.path}: {error}") from error
-    scored = metrics.scored()
     steps = run.read_json("calibration.json")
-    if steps and metrics.keeps_rows:
-        found[f"{split}_calibrated"] = calibrated_metrics(steps, scored)
+    if steps:
+        found[f"{split}_calibrated"] = evaluate_calibrated(steps, metrics, scorer, part)
     if plots:
-        plot_split(run.plots, split, scored, task)
+        plot_split(run.plots, split, metrics.scored(), task)
     run.update_metrics(**found)
     return found
 

@@ -21,12 +21,12 @@ import models
 from models.zoo import check_arguments
 from pipeline import callbacks as cb
 from pipeline import checkpoint
-from pipeline.calibration import calibrated_metrics, fit_calibration
+from pipeline.calibration import fit_calibration
 from pipeline.checkpoint import CheckpointDirectory
 from pipeline.config import RunConfig, TrainingConfig
 from pipeline.data import TrainingData
 from pipeline.errors import PipelineError
-from pipeline.evaluate import Scorer, Split, evaluate_split
+from pipeline.evaluate import Scorer, Split, evaluate_calibrated, evaluate_split
 from pipeline.metrics import Metrics, NonFiniteScoreError, SingleClassError
 from pipeline.optimizers import build_optimizer, catch_up, gains_from_xla, optimizer_class
 from pipeline.report import plot_history, plot_split
@@ -158,8 +158,9 @@ class Trainer:
         steps = fit_calibration(self.config.calibration, scored) if task == "binary" else []
         if steps:
             run.write_json("calibration.json", steps)
-            if accumulated.keeps_rows:
-                found["validation_calibrated"] = calibrated_metrics(steps, scored)
+            found["validation_calibrated"] = evaluate_calibrated(
+                steps, accumulated, fit.scorer, fit.split
+            )
         plot_split(run.plots, "validation", scored, task)
         if fit.history.rows:
             plot_history(fit.history.rows, run.plots / "history.png")

@@ -78,14 +78,20 @@ def test_a_sketch_fits_as_its_rows_do():
 
 
 def test_a_split_too_large_to_keep_is_calibrated_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.evaluate.Metrics", partial(Metrics, exact_rows=100))
     calibration = {"method": "platt", "negative_keep_rate": 0.5}
-    config = run_config(tmp_path / "r", calibration=calibration, training={"epochs": 1})
-    result = Trainer(config, MemoryPrepared(), Console(quiet=True)).train()
-    steps = json.loads((tmp_path / "r" / "calibration.json").read_text())
-    assert [step["kind"] for step in steps] == ["platt", "downsampling"]
-    assert "validation_calibrated" not in result.metrics
-    assert (tmp_path / "r" / "plots" / "roc_validation.png").is_file()
+    found = {}
+    for rows in (100, 10_000):
+        monkeypatch.setattr("pipeline.evaluate.Metrics", partial(Metrics, exact_rows=rows))
+        run = tmp_path / str(rows)
+        config = run_config(run, calibration=calibration, training={"epochs": 1})
+        found[rows] = Trainer(config, MemoryPrepared(), Console(quiet=True)).train().metrics
+        steps = json.loads((run / "calibration.json").read_text())
+        assert [step["kind"] for step in steps] == ["platt", "downsampling"]
+        assert (run / "plots" / "roc_validation.png").is_file()
+    large, small = (found[rows]["validation_calibrated"] for rows in (100, 10_000))
+    assert large["rows"] == small["rows"] > 100
+    for name in ("logloss", "auc", "calibration_ratio"):
+        assert large[name] == pytest.approx(small[name], rel=1e-3)
 
 
 def test_training_stores_the_steps_in_the_run(tmp_path):

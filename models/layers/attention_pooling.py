@@ -68,10 +68,15 @@ class AttentionPooling(keras.layers.Layer):
         self.score.build((*input_shape[:-1], self.attention_dim))
         self.built = True
 
-    def attention(self, interactions: Any, present: Any = None) -> Any:
-        """The weights a_r: (B, R, D) and bool (B, R) to (B, R)."""
-        scores = ops.squeeze(self._scores(interactions), axis=-1)
-        return masked_softmax(scores / self.temperature, present)
+    def attention(self, interactions: Any, present: Any = None, log_counts: Any = None) -> Any:
+        """The weights a_r: (B, R, D) and bool (B, R) to (B, R).
+
+        Pair r counts exp(log_counts_r) times in the softmax, (R,); once without them.
+        """
+        scores = ops.squeeze(self._scores(interactions), axis=-1) / self.temperature
+        if log_counts is not None:
+            scores = scores + ops.cast(log_counts, scores.dtype)
+        return masked_softmax(scores, present)
 
     def _scores(self, interactions: Any) -> Any:
         """a'_r before the softmax, (B, R, 1); for ReLU by the rule that passes over it least."""

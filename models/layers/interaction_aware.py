@@ -11,6 +11,7 @@ from models.layers.field_importance import FieldImportance
 from models.layers.pairs import pair_indices, pairwise_products, present_pairs
 
 FIELD_ASPECTS = ("factorized", "full", "none")
+_NEWTON_STEPS = 12
 
 
 @keras.saving.register_keras_serializable(package="ctr")
@@ -27,6 +28,10 @@ class InteractionAware(keras.layers.Layer):
 
     Sampling, in training only: each batch draws a share of the pairs without replacement, with
     probability proportional to ||F_ij||, and T is a softmax over the pairs drawn (reading 17).
+    There each pair counts 1 / (its probability to be among them) times, as one that stands for
+    others of its kind: so the mean over the draws is near the T over all pairs that predicts.
+    Counted once each, the pairs that are drawn often would make every output of training larger
+    than the one predicted.
 
     Args:
         attention_dim: hidden size K_a of the attention network.
@@ -104,7 +109,7 @@ class InteractionAware(keras.layers.Layer):
 
         In training with sampling, only the C pairs drawn: (B, C, D).
         """
-        drawn = self.draw() if training and self.sampling < 1 else None
+        drawn, log_counts = self.draw() if training and self.sampling < 1 else (None, None)
         interactions, pairs = _candidates(vectors, present, drawn)
         weighted = interactions
         if self.field is not None:
@@ -113,17 +118,19 @@ class InteractionAware(keras.layers.Layer):
                 importance = ops.take(importance, drawn, axis=0)
             weighted = weighted * ops.cast(importance, weighted.dtype)
         if self.attention is not None:
-            weights = self.attention.attention(interactions, pairs)
+            weights = self.attention.attention(interactions, pairs, log_counts)
             weighted = weighted * ops.expand_dims(weights, -1)
         return self.drop(weighted, training=training)
 
-    def draw(self) -> Any:
-        """The pairs of one training batch: their indices, int (C,)."""
+    def draw(self) -> tuple[Any, Any]:
+        """The pairs of one training batch, int (C,), and the log of how often each counts, (C,)."""
         norms = ops.stop_gradient(ops.norm(self.field.importance(), axis=-1))
+        norms = norms + keras.config.epsilon()  # a pair of importance 0 has a logarithm too
         count = max(1, round(self.sampling * norms.shape[0]))
         # The largest of log weight plus Gumbel noise: draws by weight, without replacement.
         uniform = keras.random.uniform(norms.shape, seed=self.seed_generator)
-        return ops.top_k(ops.log(norms) - ops.log(-ops.log(uniform)), count)[1]
+        drawn = ops.top_k(ops.log(norms) - ops.log(-ops.log(uniform)), count)[1]
+        return drawn, -ops.log(ops.take(_drawn_with(norms, count), drawn))
 
     def pair_weights(self, vectors: Any, present: Any = None) -> Any:
         """What the paper reads importance from: T_ij ||F_ij||, (B, R), an aspect off being 1."""
@@ -150,6 +157,24 @@ class InteractionAware(keras.layers.Layer):
             "activation": self.activation,
             "field_l2": self.field_l2,
         }
+
+
+def _drawn_with(norms: Any, count: int) -> Any:
+    """The probability of each pair to be among `count` drawn by norm without replacement, (R,).
+
+    To draw so is to wait for the first `count` of R clocks that ring at rates p, the norms' shares.
+    By the time t at which `count` are expected to have rung, one has with probability
+    1 - exp(-t p); for 22 of 45 pairs that is right to .01. Newton's method finds t from below.
+    """
+    if count == norms.shape[0]:
+        return ops.ones_like(norms)
+    rates = norms / ops.sum(norms)
+    time = ops.cast(count, rates.dtype)
+    for _ in range(_NEWTON_STEPS):
+        silent = ops.exp(-time * rates)
+        missing = count - ops.sum(1.0 - silent)
+        time = time + missing / ops.sum(rates * silent)
+    return 1.0 - ops.exp(-time * rates)
 
 
 def _candidates(vectors: Any, present: Any, drawn: Any) -> tuple[Any, Any]:

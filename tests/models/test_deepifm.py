@@ -38,7 +38,7 @@ def test_sampling_trains_on_the_papers_tenth_of_the_pairs():
     assert entry("deepifm-sampling").defaults == {"sampling": 0.1}
     features = toy_features(fields=7)
     model = model_checks.small_model("deepifm-sampling", features)
-    assert len(np.asarray(model.interaction.draw())) == 2  # of 21
+    assert len(np.asarray(model.interaction.draw()[0])) == 2  # of 21
     everything = model_checks.small_model("deepifm", features)
     inputs = toy_inputs(features)
     np.testing.assert_array_equal(model(inputs), everything(inputs))

@@ -214,15 +214,17 @@ def test_both_aspects_off_is_the_fm():
 
 def test_a_batch_draws_its_share_of_the_pairs():
     layer = built(InteractionAware(sampling=0.5))
-    drawn = np.asarray(layer.draw())
-    assert len(set(drawn)) == 3
-    layer.draw = lambda: np.array([4, 0, 2], "int32")
+    assert len(set(np.asarray(layer.draw()[0]))) == 3
+    counts = np.array([1.0, 2.0, 4.0], "float32")
+    layer.draw = lambda: (np.array([4, 0, 2], "int32"), np.log(counts))
     weighted = layer(VECTORS, present=PRESENT, training=True)
     assert tuple(weighted.shape) == (3, 3, 5)
-    # T is a softmax over the pairs drawn, F that of the same pairs.
+    # T is a softmax over the pairs drawn, as often as they count; F is that of the same pairs.
     interactions = np.asarray(pairwise_products(VECTORS))[:, [4, 0, 2]]
     exists = np.asarray(present_pairs(PRESENT))[:, [4, 0, 2]]
     weights = attention_twin(interactions, *pooling_weights(layer.attention), exists, 10.0)
+    weights = weights * counts
+    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-30)
     expected = weights[..., None] * importance_twin(layer.field)[[4, 0, 2]] * interactions
     np.testing.assert_allclose(weighted, expected, atol=1e-6)
 
@@ -233,9 +235,33 @@ def test_pairs_are_drawn_by_the_norm_of_their_importance():
     norms = np.array([1.0, 2.0, 3.0, 4.0, 0.0, 0.0])
     layer.field.raw.assign(norms[:, None] * np.ones((6, 5)) / np.sqrt(5))
     draw = tf.function(layer.draw)
-    counts = np.bincount([int(draw()[0]) for _ in range(2000)], minlength=6)
+    counts = np.bincount([int(draw()[0][0]) for _ in range(2000)], minlength=6)
     np.testing.assert_allclose(counts / 2000, norms / 10, atol=0.04)
     np.testing.assert_array_equal(counts[4:], 0)
+
+
+def test_a_drawn_pair_stands_for_those_that_were_not():
+    keras.utils.set_random_seed(0)
+    layer = built(InteractionAware(field_aspect="full", sampling=0.5), np.ones((4, 9, 5)))
+    norms = np.exp(np.random.default_rng(0).normal(size=36)).astype("float32")
+    layer.field.raw.assign(norms[:, None] * np.ones((36, 5)) / np.sqrt(5))
+    draw = tf.function(layer.draw)
+    draws = [[np.asarray(part) for part in draw()] for _ in range(2000)]
+    often = np.bincount(np.concatenate([drawn for drawn, _ in draws]), minlength=36) / len(draws)
+    for drawn, log_counts in draws[:20]:
+        np.testing.assert_allclose(np.exp(-log_counts), often[drawn], atol=0.05)
+
+
+def test_the_mean_over_draws_is_near_what_is_predicted():
+    keras.utils.set_random_seed(1)
+    vectors = np.random.default_rng(2).uniform(0.5, 1.0, (4, 9, 5)).astype("float32")
+    layer = built(InteractionAware(field_aspect="full", sampling=0.5), vectors)
+    norms = np.exp(np.random.default_rng(1).normal(size=36)).astype("float32")
+    layer.field.raw.assign(norms[:, None] * np.ones((36, 5)))
+    predicted = np.asarray(layer(vectors)).sum(axis=(1, 2))
+    train = tf.function(lambda: tf.reduce_sum(layer(vectors, training=True), axis=(1, 2)))
+    trained = np.mean([train() for _ in range(500)], axis=0)
+    np.testing.assert_allclose(trained, predicted, rtol=0.03)
 
 
 def test_sampling_is_on_while_fitting_and_off_when_predicting():

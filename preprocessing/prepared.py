@@ -123,16 +123,14 @@ class PreparedDataset:
         else:
             data = data.flat_map(self._blocks)
         if rows is not None:
-            data = data.repeat()
+            data = data.repeat().rebatch(batch_size).take(rows // batch_size)
         parse = self._parser(groups)
         if shuffle:
-            window = min(buffer_rows, rows or self.rows(split))
+            window = min(buffer_rows, self.rows(split))
             data = shuffled_batches(data, window, batch_size, seed, drop_remainder, parse)
         else:
             data = data.rebatch(batch_size, drop_remainder)
             data = data.map(parse, tf.data.AUTOTUNE, deterministic=True)
-        if rows is not None:
-            data = data.take(rows // batch_size)
         return data.prefetch(tf.data.AUTOTUNE)
 
     def arrays(self, split: str) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """Reading a prepared dataset, and preparing inputs that nobody prepared for."""
 
+from collections import Counter
 from pathlib import Path
 
 import apache_beam as beam
@@ -28,6 +29,17 @@ def test_shuffled_epochs_hold_every_row_once_in_another_order(prepared: Prepared
     wanted = np.sort([row.tobytes() for row in arrays["ids"]])
     for epoch in epochs:
         assert (np.sort([row.tobytes() for row in epoch]) == wanted).all()
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_no_row_comes_again_before_all_have_come(prepared: PreparedDataset, shuffle: bool) -> None:
+    everything = Counter(row.tobytes() for row in prepared.arrays("train")["ids"])
+    rows = prepared.rows("train") // 50 * 50
+    # Windows that end elsewhere than the rows do.
+    data = prepared.dataset("train", 50, shuffle=shuffle, buffer_rows=rows * 2 // 3, rows=rows)
+    found = Counter(row.tobytes() for x, _ in data for row in x["ids"].numpy())
+    assert found.total() == rows
+    assert found <= everything
 
 
 @pytest.mark.parametrize("shuffle", [False, True])

@@ -6,9 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-# Rows of the matrix product that takes several hidden units at once: enough to be fast on few
-# fields, one unit at a time on many.
-_ROWS = 256
+from models.layers.pair_metric import pair_metric
 
 
 @keras.saving.register_keras_serializable(package="ctr")
@@ -18,10 +16,8 @@ class InteractionSelection(keras.layers.Layer):
         p_ij = sigmoid(W_2 ReLU(W_1 (e_i * e_j) + b_1) + b_2)
 
     Field i keeps exactly `neighbours` fields j, those of largest p_ij, itself among the
-    candidates; of equal ones the lower index first (reading 30). Nothing of size F^2 D is built. In
-    training each hidden unit is a product of matrices, (E diag(w)) E^T; with many fields the units
-    are taken a few at a time, so that the forward pass holds a few (B, F, F) tensors, not T.
-    Outside of training p_ij = p_ji is computed once, and one distance between i and j after the
+    candidates; of equal ones the lower index first (reading 30). p_ij = p_ji is computed once: in
+    training as `pair_metric` does it, outside of training one distance between i and j after the
     other, so that what is read again is still in the processor's cache; the gradient of all those
     slices would cost more than that saves.
 
@@ -66,24 +62,12 @@ class InteractionSelection(keras.layers.Layer):
 
     def edges(self, vectors: Any, training: bool | None = None) -> Any:
         """The weights p_ij of all interactions: (B, F, D) to (B, F, F)."""
-        scores = self._scores_by_unit if training else self._scores_by_distance
+        scores = self._scores_by_pair if training else self._scores_by_distance
         return ops.sigmoid(scores(vectors) + self.score_bias[0])
 
-    def _scores_by_unit(self, vectors: Any) -> Any:
-        fields, dim = vectors.shape[1:]
-        transposed = ops.swapaxes(vectors, 1, 2)
-        together = max(1, _ROWS // fields)
-        score = 0.0
-        for start in range(0, self.units, together):
-            stop = min(start + together, self.units)
-            kernel = ops.expand_dims(ops.transpose(self.hidden_kernel[:, start:stop]), 1)
-            rows = ops.reshape(
-                ops.expand_dims(vectors, 1) * kernel, (-1, (stop - start) * fields, dim)
-            )
-            products = ops.reshape(ops.matmul(rows, transposed), (-1, stop - start, fields, fields))
-            hidden = ops.relu(products + ops.reshape(self.hidden_bias[start:stop], (-1, 1, 1)))
-            score = score + ops.einsum("btij,t->bij", hidden, self.score_kernel[start:stop, 0])
-        return score
+    def _scores_by_pair(self, vectors: Any) -> Any:
+        weights = (self.hidden_kernel, self.hidden_bias, self.score_kernel)
+        return pair_metric(vectors, *(ops.cast(weight, vectors.dtype) for weight in weights))
 
     def _scores_by_distance(self, vectors: Any) -> Any:
         fields, dim = vectors.shape[1:]

@@ -137,7 +137,7 @@ def test_every_pair_of_fields_is_met_once(fields):
             assert {start, (start + distance) % fields} == {first, second}
 
 
-def test_selection_of_many_fields_takes_the_units_in_parts():
+def test_selection_of_many_fields_equals_its_twin_in_training():
     vectors = toy_vectors(batch=1, fields=60)
     layer = InteractionSelection(7, units=6)
     layer.build(vectors.shape)

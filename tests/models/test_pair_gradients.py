@@ -8,6 +8,7 @@ from models.layers.dot_product_attention import dot_product_attention
 from models.layers.field_aware_embedding import field_aware_products
 from models.layers.masked_softmax import masked_softmax
 from models.layers.pair_maps import fold_pairs, train_maps_of_pairs
+from models.layers.pair_metric import pair_metric
 from models.layers.pair_scores import attend_to_pairs, pair_scores, sum_of_pairs
 from models.layers.pairs import pair_indices, pairwise_products
 from models.layers.relu_scores import relu_scores
@@ -38,6 +39,23 @@ def test_pair_products_have_the_gradient_of_their_definition():
     results = [value_and_gradient(f, vectors, upstream) for f in (pairwise_products, plain)]
     for got, want in zip(*results, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+# 150 examples are blocks of 128 and of 22, the other shape is a single one.
+@pytest.mark.parametrize(("batch", "fields"), [(150, 4), (3, 5)])
+def test_the_metric_of_pairs_has_the_gradient_of_its_definition(batch, fields):
+    vectors = normal((batch, fields, 4), 0)
+    weights = [normal((4, 6), 1), normal((6,), 2), normal((6, 1), 3)]
+    upstream = normal((batch, fields, fields), 4)  # not symmetric: both places of a pair count
+
+    def plain(v, kernel, bias, direction):
+        products = tf.einsum("bid,bjd->bijd", v, v)
+        hidden = tf.nn.relu(tf.einsum("bijd,dt->bijt", products, kernel) + bias)
+        return tf.einsum("bijt,t->bij", hidden, direction[:, 0])
+
+    results = [value_and_gradient(f, [vectors, *weights], upstream) for f in (pair_metric, plain)]
+    for got, want in zip(*results, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
 
 
 def test_field_aware_products_have_the_gradient_of_their_definition():

@@ -1,13 +1,13 @@
 """Predictions and metrics of a whole split."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from pipeline.calibration import Step, calibrated_logits, calibrated_metrics
+from pipeline.compiled import compiled
 from pipeline.config import DataConfig
 from pipeline.data import fits_in_memory
 from pipeline.metrics import Metrics
@@ -22,22 +22,17 @@ LogitsOf = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Scorer:
-    """A model's compiled forward pass: logits (B,) of ids and values (B, P).
-
-    Not `model.predict`, whose fixed cost is many times that of a small batch.
-    """
+    """A model's compiled forward pass: logits (B,) of ids and values (B, P)."""
 
     def __init__(self, model: keras.Model) -> None:
-        @tf.function(reduce_retracing=True)
-        def forward(ids: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-            logits = model({"ids": ids, "values": values}, training=False)
-            return tf.reshape(logits, [-1])
+        def forward(inputs: dict[str, Any]) -> Any:
+            return keras.ops.reshape(model(inputs, training=False), [-1])
 
-        self._forward = forward
+        self._forward = compiled(model, forward)
 
     def __call__(self, ids: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Logits, float32 (B,)."""
-        return self._forward(tf.convert_to_tensor(ids), tf.convert_to_tensor(values)).numpy()
+        return self._forward({"ids": ids, "values": values})
 
 
 class Split:
@@ -66,7 +61,7 @@ class Split:
 
     def _streamed(self, scorer: LogitsOf) -> Iterator[tuple[np.ndarray, ...]]:
         for inputs, labels, *weights in self.prepared.dataset(self.name, BATCH, groups=True):
-            logits = scorer(tf.cast(inputs["ids"], tf.int32), inputs["values"])
+            logits = scorer(inputs["ids"].numpy().astype(np.int32), inputs["values"].numpy())
             groups = inputs["group"].numpy() if "group" in inputs else None
             yield logits, labels.numpy(), weights[0].numpy() if weights else None, groups
 

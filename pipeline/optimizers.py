@@ -12,12 +12,24 @@ from typing import Any
 
 import keras
 
-from models.optimizers import FTRL, RowSparse, SparseAdagrad, SparseAdam, SparseSGD
+from models.optimizers import (
+    FTRL,
+    RowSparse,
+    SparseAdagrad,
+    SparseAdam,
+    SparseSGD,
+    WholeAdagrad,
+    WholeAdam,
+    WholeFTRL,
+    WholeSGD,
+)
 from models.optimizers.choice import table_update
 from pipeline.config import OptimizerConfig
 from pipeline.errors import PipelineError, nearest
 
 BY_ROW = {"adam": SparseAdam, "adagrad": SparseAdagrad, "sgd": SparseSGD, "ftrl": FTRL}
+# The same on a backend without row-sparse gradients.
+WHOLE = {"adam": WholeAdam, "adagrad": WholeAdagrad, "sgd": WholeSGD, "ftrl": WholeFTRL}
 WHOLE_ONLY = {
     "adamw": keras.optimizers.AdamW,
     "rmsprop": keras.optimizers.RMSprop,
@@ -32,10 +44,10 @@ def build_optimizer(
     """The optimizer named; raises PipelineError on an unknown name or a wrong argument."""
     cls = optimizer_class(config)
     arguments: dict[str, Any] = config.arguments
-    if config.name in BY_ROW and config.tables == "auto":
-        arguments.setdefault("table_update", table_update(num_features, num_positions, batch_size))
-    elif config.name in BY_ROW:
-        arguments["table_update"] = "whole" if config.tables == "dense" else "rows"
+    if issubclass(cls, RowSparse):
+        by_size = table_update(num_features, num_positions, batch_size)
+        wished = {"auto": arguments.get("table_update", by_size), "dense": "whole"}
+        arguments["table_update"] = wished.get(config.tables, "rows")
     try:
         return cls(learning_rate=config.learning_rate, **arguments)
     except (TypeError, ValueError) as error:
@@ -44,7 +56,8 @@ def build_optimizer(
 
 def optimizer_class(config: OptimizerConfig) -> type[keras.optimizers.Optimizer]:
     """The class named; raises PipelineError on a name or an argument that there is not."""
-    known = {**BY_ROW, **WHOLE_ONLY}
+    backend = keras.config.backend()
+    known = {**(BY_ROW if backend == "tensorflow" else WHOLE), **WHOLE_ONLY}
     if config.name not in known:
         raise PipelineError(
             f"optimizer.name: unknown optimizer {config.name!r}{nearest(config.name, known)}"
@@ -61,6 +74,10 @@ def optimizer_class(config: OptimizerConfig) -> type[keras.optimizers.Optimizer]
         # Keras takes these too; a negative norm, for one, turns every gradient around.
         if _negative(value) and not _negative(accepted[key]):
             raise PipelineError(f"optimizer.{key}: must not be negative, got {value}")
+    if config.tables == "sparse" and backend != "tensorflow":
+        raise PipelineError(
+            f"optimizer.tables: an update by row needs the TensorFlow backend, this is {backend}"
+        )
     if config.name in WHOLE_ONLY and config.tables == "sparse":
         raise PipelineError(
             f"optimizer.tables: {config.name} has no update by row; those that have: "

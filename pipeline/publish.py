@@ -23,8 +23,14 @@ def export_run(
 ) -> Path:
     """Publish the run's model as the next (or given) version; returns the version's directory.
 
-    Raises PipelineError where the prepared dataset keeps no raw rows to verify the model with.
+    Raises PipelineError where the prepared dataset keeps no raw rows to verify the model with, and
+    on another backend than TensorFlow, which a SavedModel is made of.
     """
+    if (backend := keras.config.backend()) != "tensorflow":
+        raise PipelineError(
+            f"KERAS_BACKEND: a SavedModel is made on tensorflow, this is {backend}; the run is "
+            "exported without KERAS_BACKEND, wherever it was trained"
+        )
     prepared = prepared or run.load_prepared()
     config = run.config
     kept = prepared.manifest["spec"].get("keep_raw", ())

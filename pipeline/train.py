@@ -102,6 +102,7 @@ class Trainer:
         prepared: "PreparedDataset | None" = None,
         console: Console | None = None,
     ) -> None:
+        _check_backend(config)
         check_names(config)
         self.config = config
         if prepared is None:
@@ -369,6 +370,16 @@ class _Fit:
         state["metrics"] = [to_numpy(variable) for variable in self.model.metrics_variables]
         self.trainer.console.print(f"resumed at step {state['step']} from {paths[-1].name}")
         return state
+
+
+def _check_backend(config: RunConfig) -> None:
+    backend = keras.config.backend()
+    if backend not in ("tensorflow", "jax"):
+        raise PipelineError(f"KERAS_BACKEND: training runs on tensorflow and jax, not on {backend}")
+    if backend == "jax" and config.strategy.name != "none":
+        raise PipelineError(
+            f"strategy.name: {config.strategy.name} needs the TensorFlow backend, this is jax"
+        )
 
 
 def _save_model(run: Run, model: keras.Model) -> None:

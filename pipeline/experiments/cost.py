@@ -1,5 +1,6 @@
-"""What a run cost: wall and CPU seconds over all its sittings, and on which machine."""
+"""What a run cost: wall and CPU seconds over all its sittings, and on what."""
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -54,3 +55,9 @@ def machine() -> str:
         found = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         name = found[0] if found else name
     return f"{name}, {os.cpu_count()} cores"
+
+
+def versions() -> dict[str, str]:
+    """Keras and the backend it runs on."""
+    names = (keras.config.backend(), "keras")
+    return {name: importlib.metadata.version(name) for name in names}

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from models.layers.pairs import pair_indices
+from pipeline.compiled import compiled
 
 if TYPE_CHECKING:
     from preprocessing.prepared import PreparedDataset
@@ -27,14 +27,13 @@ def mean_pairs(
     """
     arrays = prepared.arrays(split)
     ids, values = arrays["ids"][:rows], arrays["values"][:rows]
-    explain = tf.function(model.explain, reduce_retracing=True)
+    explain = compiled(model, model.explain)
     sums: dict[str, np.ndarray] = {}
     for start in range(0, len(ids), 1024):
         part = slice(start, start + 1024)
-        found = explain({"ids": tf.constant(ids[part]), "values": tf.constant(values[part])})
-        for name, tensor in found.items():
+        found = explain({"ids": ids[part], "values": values[part]})
+        for name, matrix in found.items():
             if name.startswith("order_"):
-                matrix = tensor.numpy()
                 matrix = np.abs(matrix) if name.endswith("contributions") else matrix
                 sums[name] = sums.get(name, 0.0) + matrix.sum(axis=0)
     pairs = {"fields": [field["name"] for field in prepared.fields]}
@@ -43,7 +42,7 @@ def mean_pairs(
     if norms is not None:
         pairs["field_norms"] = _plain(norms)
     positives = np.flatnonzero(arrays["label"][:rows] > 0)[:_EXAMPLES]
-    found = explain({"ids": tf.constant(ids[positives]), "values": tf.constant(values[positives])})
+    found = explain({"ids": ids[positives], "values": values[positives]})
     kept = ("logit", "order_2_weights", "order_2_contributions")
     pairs["examples"] = {name: _plain(found[name]) for name in kept if name in found}
     return pairs

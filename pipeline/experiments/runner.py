@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
-import tensorflow as tf
 from rich.console import Console
 
 from pipeline.callbacks.base import improves
 from pipeline.config import RunConfig
 from pipeline.errors import PipelineError
 from pipeline.evaluation import evaluate_run
-from pipeline.experiments.cost import Cost, machine
+from pipeline.experiments.cost import Cost, machine, versions
 from pipeline.experiments.definition import Experiment
 from pipeline.experiments.pairs import mean_pairs
 from pipeline.experiments.records import Records
@@ -219,7 +218,7 @@ class Runner:
             "seconds": round(cost["seconds"], 1),
             "cpu_seconds": round(cost["cpu_seconds"], 1),
             "machine": machine(),
-            "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
+            "versions": versions(),
             "data": {"name": self.prepared.manifest["name"], "content_hash": self._content},
             "fingerprint": self._fingerprint(job),
         }

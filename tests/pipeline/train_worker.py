@@ -2,7 +2,7 @@
 
 python -m tests.pipeline.train_worker OUTPUT [--resume] [--kill-at STEP] [--model NAME] [--disk]
     [--strategy NAME] [--tables dense|sparse] [--dropout RATE] [--rows N] [--prepared FOLDER]
-    [--steps-per-execution N]
+    [--steps-per-execution N] [--begin-with WEIGHTS.npz] [--jit]
 """
 
 import argparse
@@ -11,6 +11,7 @@ import signal
 from pathlib import Path
 
 import keras
+import numpy as np
 
 
 class KillAt(keras.callbacks.Callback):
@@ -26,6 +27,18 @@ class KillAt(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class BeginWith(keras.callbacks.Callback):
+    """The model's weights from a file in place of its own first ones."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def on_train_begin(self, logs=None):
+        with np.load(self._path) as arrays:
+            self.model.set_weights([arrays[name] for name in arrays.files])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("output", type=Path)
@@ -39,6 +52,8 @@ def main() -> None:
     parser.add_argument("--tables", default="auto")
     parser.add_argument("--steps-per-execution", type=int)
     parser.add_argument("--prepared", type=Path, help="a prepared dataset, read from disk")
+    parser.add_argument("--begin-with", type=Path, help="the model's first weights, in order")
+    parser.add_argument("--jit", action="store_true", help="compile the step")
     arguments = parser.parse_args()
 
     from pipeline.train import Trainer
@@ -58,9 +73,12 @@ def main() -> None:
             "steps_per_execution": arguments.steps_per_execution or "auto",
             "checkpoint": {"every_steps": 4},
             "reduce_lr": {"metric": "logloss", "patience": 1},
+            "jit_compile": arguments.jit,
         },
     )
     extra = [KillAt(arguments.kill_at)] if arguments.kill_at else []
+    if arguments.begin_with:
+        extra.append(BeginWith(arguments.begin_with))
     prepared = MemoryPrepared(rows=arguments.rows)
     if arguments.prepared:
         prepared = PreparedDataset.load(arguments.prepared)

@@ -7,12 +7,12 @@ import tensorflow as tf
 
 from models.optimizers.repeated_rows import RepeatedRows
 from models.optimizers.rows import add_rows, gather_rows, native, write_rows
+from models.optimizers.table_options import TableOptions
 
-_SCOPES = ("rows", "table")
 _UPDATES = ("rows", "whole")
 
 
-class RowSparse:
+class RowSparse(TableOptions):
     """Mixin before a Keras optimizer: a step costs what the batch's rows cost, not the table.
 
     A *table* is a weight whose gradient arrives as `tf.IndexedSlices`, which is what a lookup
@@ -39,10 +39,8 @@ class RowSparse:
     in each replica before that, as in Keras. Gradient accumulation is refused there.
 
     Args:
-        table_learning_rate: float or schedule for the tables; None takes `learning_rate`.
-        table_l2: coefficient of the squared norm of rows.
-        table_l2_on: "rows" of the batch, or "table".
         table_update: "rows", or "whole".
+        table_learning_rate, table_l2, table_l2_on: see `TableOptions`.
 
     Raises:
         ValueError: an option out of range, or `loss_scale_factor`, which Keras divides
@@ -53,9 +51,6 @@ class RowSparse:
     def __init__(
         self,
         *args: Any,
-        table_learning_rate: Any = None,
-        table_l2: float = 0.0,
-        table_l2_on: str = "rows",
         table_update: str = "rows",
         **kwargs: Any,
     ) -> None:
@@ -64,18 +59,9 @@ class RowSparse:
                 "loss_scale_factor is not supported: wrap the optimizer in "
                 "keras.optimizers.LossScaleOptimizer"
             )
-        if not table_l2 >= 0:
-            raise ValueError(f"table_l2 must be 0 or more, got {table_l2!r}")
-        if table_l2_on not in _SCOPES:
-            raise ValueError(f"table_l2_on must be one of {_SCOPES}, got {table_l2_on!r}")
         if table_update not in _UPDATES:
             raise ValueError(f"table_update must be one of {_UPDATES}, got {table_update!r}")
         super().__init__(*args, **kwargs)
-        if isinstance(table_learning_rate, dict):
-            table_learning_rate = keras.saving.deserialize_keras_object(table_learning_rate)
-        self.table_learning_rate = table_learning_rate
-        self.table_l2 = table_l2
-        self.table_l2_on = table_l2_on
         self.table_update = table_update
         self._table_keys: set[str] = set()
         self._repeated = RepeatedRows()
@@ -155,14 +141,6 @@ class RowSparse:
         targets = [variable, *self.row_slots(self._get_variable_index(variable))]
         for target, values in zip(targets, new, strict=True):
             write_rows(target, rows, values)
-
-    def table_rate(self, learning_rate: Any) -> Any:
-        """The tables' learning rate at this step, given the others'."""
-        if self.table_learning_rate is None:
-            return learning_rate
-        if callable(self.table_learning_rate):
-            return self.table_learning_rate(self._iterations)
-        return self.table_learning_rate
 
     def _is_merged(self) -> bool:
         """Whether the gradients reached `update_step` with distinct rows."""
@@ -265,15 +243,6 @@ class RowSparse:
         return self.add_variable(shape, "zeros", dtype, name=f"{path}_{name}")
 
     def get_config(self) -> dict[str, Any]:
-        rate = self.table_learning_rate
-        if callable(rate):
-            rate = keras.saving.serialize_keras_object(rate)
         config = super().get_config()
         del config["loss_scale_factor"]
-        return {
-            **config,
-            "table_learning_rate": rate,
-            "table_l2": self.table_l2,
-            "table_l2_on": self.table_l2_on,
-            "table_update": self.table_update,
-        }
+        return {**config, "table_update": self.table_update}

@@ -5,47 +5,22 @@ from typing import Any
 import keras
 from keras import ops
 
+from models.optimizers.table_options import TableOptions
 
-class WholeTables:
+
+class WholeTables(TableOptions):
     """Mixin before a Keras optimizer: `RowSparse`'s options where no gradient is row-sparse.
 
     The rules are those of `RowSparse` with `table_update="whole"`, which is Keras's own update; so
     a configuration whose tables are dense trains by the same rule on TensorFlow and on JAX. A
     table is a weight of that name, which is what `FeatureEmbedding` calls it.
-
-    Args:
-        table_learning_rate: float or schedule for the tables; None takes `learning_rate`.
-        table_l2: coefficient of the squared norm of rows, added to the gradient before clipping.
-        table_l2_on: "rows" with a gradient in this batch, or the whole "table".
-
-    Raises:
-        ValueError: an option out of range.
+    `table_l2` is added before clipping; a row of the batch is one whose gradient is not zero.
     """
-
-    def __init__(
-        self,
-        *args: Any,
-        table_learning_rate: Any = None,
-        table_l2: float = 0.0,
-        table_l2_on: str = "rows",
-        **kwargs: Any,
-    ) -> None:
-        if not table_l2 >= 0:
-            raise ValueError(f"table_l2 must be 0 or more, got {table_l2!r}")
-        if table_l2_on not in ("rows", "table"):
-            raise ValueError(f"table_l2_on must be one of ('rows', 'table'), got {table_l2_on!r}")
-        super().__init__(*args, **kwargs)
-        if isinstance(table_learning_rate, dict):
-            table_learning_rate = keras.saving.deserialize_keras_object(table_learning_rate)
-        self.table_learning_rate = table_learning_rate
-        self.table_l2 = table_l2
-        self.table_l2_on = table_l2_on
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Keras's hook: one weight, its gradient as clipped."""
-        if _is_table(variable) and self.table_learning_rate is not None:
-            rate = self.table_learning_rate
-            learning_rate = rate(self._iterations) if callable(rate) else rate
+        if _is_table(variable):
+            learning_rate = self.table_rate(learning_rate)
         super().update_step(gradient, variable, learning_rate)
 
     def _backend_apply_gradients(self, grads: list[Any], trainable_variables: list[Any]) -> None:
@@ -63,17 +38,6 @@ class WholeTables:
             seen = ops.any(ops.not_equal(gradient, 0), axis=others, keepdims=True)
             penalty = ops.where(seen, penalty, 0.0)
         return gradient + penalty
-
-    def get_config(self) -> dict[str, Any]:
-        rate = self.table_learning_rate
-        if callable(rate):
-            rate = keras.saving.serialize_keras_object(rate)
-        return {
-            **super().get_config(),
-            "table_learning_rate": rate,
-            "table_l2": self.table_l2,
-            "table_l2_on": self.table_l2_on,
-        }
 
 
 def _is_table(variable: Any) -> bool:

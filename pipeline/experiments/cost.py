@@ -1,6 +1,6 @@
 """What a run cost: wall and CPU seconds over all its sittings, and on what."""
 
-import importlib.metadata
+import importlib
 import json
 import os
 import platform
@@ -60,4 +60,4 @@ def machine() -> str:
 def versions() -> dict[str, str]:
     """Keras and the backend it runs on."""
     names = (keras.config.backend(), "keras")
-    return {name: importlib.metadata.version(name) for name in names}
+    return {name: importlib.import_module(name).__version__ for name in names}

@@ -4,11 +4,13 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
 from pipeline.config import RunConfig, parse_config
+from pipeline.rundir import Run
 from pipeline.train import Trainer, TrainResult
 
 SIZES = (40, 30, 5)
@@ -118,3 +120,9 @@ def train(
     config = run_config(output, **sections)
     console = Console(quiet=True)
     return Trainer(config, prepared or MemoryPrepared(), console).train(resume=resume)
+
+
+def weights(run_directory: Path) -> list[np.ndarray]:
+    """The weights of a run's saved model."""
+    model = Run.load(run_directory).load_model()
+    return [keras.ops.convert_to_numpy(variable) for variable in model.weights]

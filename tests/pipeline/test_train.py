@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluate import Scorer
 from pipeline.rundir import Run
 from pipeline.train import Trainer, steps_per_execution
-from tests.pipeline.support import MemoryPrepared, run_config, train
+from tests.pipeline.support import MemoryPrepared, run_config, train, weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,11 +28,6 @@ def worker(*arguments):
         text=True,
         timeout=300,
     )
-
-
-def weights(run_directory):
-    model = Run.load(run_directory).load_model()
-    return [keras.ops.convert_to_numpy(variable) for variable in model.weights]
 
 
 def assert_bit_equal(first, second):

@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation import evaluate_run
 from pipeline.publish import export_run
 from pipeline.rundir import Run
-from tests.pipeline.support import MemoryPrepared, train
+from tests.pipeline.support import MemoryPrepared, train, weights
 from tests.support.optimizer_steps import OPTIONS, after_steps
 
 if importlib.util.find_spec("jax") is None:
@@ -40,11 +40,6 @@ def on_tensorflow(module, *arguments, **environment):
 
 def on_jax(module, *arguments):
     return on_tensorflow(module, *arguments, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
-
-
-def weights(run_directory):
-    model = Run.load(run_directory).load_model()
-    return [keras.ops.convert_to_numpy(variable) for variable in model.weights]
 
 
 def test_trains_an_fm_to_the_weights_that_tensorflow_gives_it(tmp_path):

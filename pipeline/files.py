@@ -1,6 +1,7 @@
 """Files that are whole or absent: written aside, flushed, then renamed."""
 
 import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -31,6 +32,20 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds off other processes that want to read and replace `path` in this way.
+
+    The folder is locked and not the file: a rename puts another file in its place.
+    """
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import write_text
+from pipeline.files import locked, write_text
 
 RESULTS = Path(__file__).parent / "results"
 Key = tuple[str, str, int]
@@ -13,17 +13,15 @@ Key = tuple[str, str, int]
 class Records:
     """The records of one table.
 
+    Several processes may add to one file, each its own rows: a table is run on as many cores.
+
     Args:
         path: the JSON lines file; it need not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._by_key: dict[Key, dict[str, Any]] = {}
-        if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                record = json.loads(line)
-                self._by_key[_key(record)] = record
+        self._by_key = _read(path)
 
     def __iter__(self) -> Any:
         return iter([self._by_key[key] for key in sorted(self._by_key)])
@@ -40,15 +38,26 @@ class Records:
         return [record for record in self if record["row"] == row]
 
     def put(self, record: dict[str, Any]) -> None:
-        """Add a record, or replace the one of the same run, and write the file whole."""
-        self._by_key[_key(record)] = record
+        """Add a record, or replace the one of the same run, and write the file whole.
+
+        What other processes have added to the file meanwhile stays in it.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path, "".join(json.dumps(item) + "\n" for item in self))
+        with locked(self.path):
+            self._by_key = {**_read(self.path), _key(record): record}
+            write_text(self.path, "".join(json.dumps(item) + "\n" for item in self))
 
 
 def load(table: str, folder: Path = RESULTS) -> Records:
     """The records of a table."""
     return Records(folder / f"{table}.jsonl")
+
+
+def _read(path: Path) -> dict[Key, dict[str, Any]]:
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {_key(record): record for record in map(json.loads, lines)}
 
 
 def _key(record: dict[str, Any]) -> Key:

@@ -1,6 +1,7 @@
 """Re-running tables: resume, choice by validation, pre-training, rendering, errors, records."""
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,24 @@ def test_a_table_says_what_was_run_and_how_it_compares(tmp_path):
     assert "* fm: with care" in text
     assert "Not run yet: `afm`." in text
     assert [item["row"] for item in Records(kept.path)] == ["fm", "fm", "lr"]
+
+
+def _put_all(path: Path, row: str) -> None:
+    kept = Records(path)
+    for seed in range(40):
+        kept.put(record(row, 0.7, seed))
+
+
+def test_processes_that_run_rows_of_one_table_keep_each_others_records(tmp_path):
+    path = tmp_path / "records.jsonl"
+    together = multiprocessing.get_context("fork")
+    writers = [together.Process(target=_put_all, args=(path, row)) for row in ("lr", "fm")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert len(Records(path).of("lr")) == len(Records(path).of("fm")) == 40
 
 
 def test_a_sweep_has_a_run_a_value_and_its_keys_reach_the_configuration(tmp_path):

@@ -13,7 +13,7 @@ _BLOCK = 64
 
 
 def fold_pairs(kernel: Any, num_fields: int) -> Any:
-    """Weights of v_i * v_j for i <= j from those for all i and j, which count it twice.
+    """What falls to v_i * v_j for i <= j, weights or gradients, of that for all i and j.
 
     Args:
         kernel: (F F, H), row i F + j for fields i and j.

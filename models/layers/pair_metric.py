@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from models.layers.own_gradient import in_blocks, own_gradient
+from models.layers.pair_maps import fold_pairs
 from models.layers.pairs_by_field import gradient_of_products, products_of_pairs
 from models.layers.relu_scores import relu_scores
 
@@ -56,13 +57,10 @@ def _gradient(
 ) -> tuple[Any, ...]:
     """The gradients of `_scores`; what is cheaper made again than kept is made again."""
     num_fields, dim = by_field.shape[0], by_field.shape[-1]
-    pairs = first, second = np.triu_indices(num_fields)
-    # A pair stands at two places of the matrix, a field with itself at one.
-    both = ops.reshape(upstream + ops.swapaxes(upstream, 1, 2), (-1, num_fields**2))
-    of_pairs = ops.take(ops.transpose(both), first * num_fields + second, axis=0)
-    of_pairs = of_pairs * ops.cast(np.where(first == second, 0.5, 1.0)[:, None], of_pairs.dtype)
+    pairs = np.triu_indices(num_fields)
+    of_pairs = fold_pairs(ops.transpose(ops.reshape(upstream, (-1, num_fields**2))), num_fields)
     products = ops.reshape(products_of_pairs(by_field, pairs), (-1, dim))
     gradient = relu_scores.with_gradient(products, kernel, bias, direction)[1]
     of_products, *of_weights = gradient(ops.reshape(of_pairs, (-1, 1)))
-    of_products = ops.reshape(of_products, (len(first), -1, dim))
+    of_products = ops.reshape(of_products, (len(pairs[0]), -1, dim))
     return gradient_of_products(by_field, pairs, of_products), *of_weights

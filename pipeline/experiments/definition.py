@@ -108,10 +108,8 @@ class Experiment:
         if source not in self.rows:
             hint = nearest(source, self.rows)
             raise PipelineError(f"{self.file(name)}: pretrain: no row {source!r}{hint}")
-        if len(self.variants(source)) > 1:
-            raise PipelineError(
-                f"{self.file(name)}: pretrain: {source!r} is run under several settings"
-            )
+        if self.rows[source].sweep:
+            raise PipelineError(f"{self.file(name)}: pretrain: {source!r} is a curve, not one run")
 
     def row(self, name: str) -> Row:
         """A row by name; raises PipelineError with the nearest names."""
@@ -156,7 +154,7 @@ class Experiment:
         pretrain = self.row(row).pretrain
         parts = [self.tree(row, variant), seed, content_hash]
         if pretrain:
-            parts.append(self.tree(pretrain))
+            parts += [self.tree(pretrain, tried) for tried in self.variants(pretrain)]
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -166,13 +166,29 @@ class Runner:
         return config.model_copy(update={"training": training})
 
     def _pretrained(self, row: str, seed: int) -> Path:
-        """The run directory of the row to begin from, trained first where it is not there."""
-        job = Job(row, self.experiment.variants(row)[0], seed)
-        if not self._finished(job):
-            self.console.print(f"pre-training: {job}", highlight=False)
-            self.records.put(self._train(job, self.experiment.table.read_test, False))
-            self._done.add(job)
+        """The run directory of the row to begin from, trained first where it is not there.
+
+        Of a row that tries several settings, the run of the one that it chooses.
+        """
+        table, variants = self.experiment.table, self.experiment.variants(row)
+        best = variants[0]
+        if len(variants) > 1:
+            jobs = [Job(row, variant, table.seeds[0]) for variant in variants]
+            best = self.choose([self._source(job, test=False) for job in jobs])
+        job = Job(row, best, seed)
+        self._source(job, table.read_test)
         return self.directory(job)
+
+    def _source(self, job: Job, test: bool) -> dict[str, Any]:
+        """The record of a run that another begins from; its directory is there."""
+        known = self.records.get(job.row, job.variant, job.seed)
+        if known and self._finished(job) and known["fingerprint"] == self._fingerprint(job):
+            return known
+        self.console.print(f"pre-training: {job}", highlight=False)
+        record = self._train(job, test, False)
+        self.records.put(record)
+        self._done.add(job)
+        return record
 
     def _finished(self, job: Job) -> bool:
         directory = self.directory(job)

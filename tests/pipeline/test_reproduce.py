@@ -169,6 +169,28 @@ def test_pretraining_runs_the_source_first_and_records_pairs(tmp_path, monkeypat
     assert after.fingerprint("afm", "", 1, "data") != before
 
 
+def test_pretraining_begins_with_the_setting_that_the_source_chooses(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.rundir.load_prepared", lambda path: MemoryPrepared())
+    candidates = {
+        "still": {"optimizer": {"learning_rate": 1e-6}},
+        "moving": {"optimizer": {"learning_rate": 0.05}},
+    }
+    afm = {"run": {"model": {"name": "afm"}}, "pretrain": "fm"}
+    experiment = write_table(tmp_path / "tiny", {"fm": FM, "afm": afm}, candidates=candidates)
+    kept = run(experiment, tmp_path, ["afm"])
+    assert [item["variant"] for item in kept.of("fm")] == ["moving", "still"]
+    directory = tmp_path / "runs" / "tiny"
+    for variant in candidates:
+        text = (directory / f"afm-{variant}-1" / "config.yaml").read_text()
+        begun = yaml.safe_load(text)["training"]["init_from"]
+        assert begun == str(directory / "fm-moving-1")
+    # Each setting that the source tries is part of what the row's record stands for.
+    before = experiment.fingerprint("afm", "still", 1, "data")
+    candidates["moving"]["optimizer"]["learning_rate"] = 0.04
+    after = write_table(tmp_path / "tiny", {"fm": FM, "afm": afm}, candidates=candidates)
+    assert after.fingerprint("afm", "still", 1, "data") != before
+
+
 def record(row: str, auc: float, seed: int = 1, **changed) -> dict:
     return {
         "row": row,
@@ -290,6 +312,9 @@ def test_mistakes_are_named(tmp_path, capsys):
         write_table(tmp_path / "tiny", {"lr": {"publishd": {}}})
     with pytest.raises(PipelineError, match="pretrain: no row 'fn'"):
         write_table(tmp_path / "tiny", {"lr": {**LR, "pretrain": "fn"}})
+    curve = {**FM, "sweep": {"key": "model.dropout", "values": [0.0, 0.5]}}
+    with pytest.raises(PipelineError, match="pretrain: 'fm' is a curve, not one run"):
+        write_table(tmp_path / "curve", {"fm": curve, "lr": {**LR, "pretrain": "fm"}})
     with pytest.raises(PipelineError, match="rows: 'fm' is not both here and a file"):
         write_table(tmp_path / "tiny", {"lr": LR}, rows=["lr", "fm"])
     with pytest.raises(PipelineError, match="expected the marks"):

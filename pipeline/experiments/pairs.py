@@ -58,5 +58,8 @@ def _field_norms(model: keras.Model, num_fields: int) -> np.ndarray | None:
     return norms + norms.T
 
 
-def _plain(values: Any) -> list[Any]:
-    return np.round(np.asarray(values, np.float64), 5).tolist()
+def _plain(values: Any) -> Any:
+    """Lists of numbers of five significant digits: contributions may all be very small."""
+    if np.ndim(values):
+        return [_plain(value) for value in values]
+    return float(f"{float(values):.5g}")

@@ -24,6 +24,7 @@ from pipeline.experiments import (
     table,
 )
 from pipeline.experiments.definition import Experiment
+from pipeline.experiments.pairs import mean_pairs
 from pipeline.experiments.records import Records
 from pipeline.experiments.runner import Runner
 from pipeline.files import fill_marks
@@ -167,6 +168,17 @@ def test_pretraining_runs_the_source_first_and_records_pairs(tmp_path, monkeypat
     other = {**FM, "run": {"model": {"name": "fm", "dropout": 0.5}}}
     after = write_table(tmp_path / "tiny", {"fm": other, "afm": afm})
     assert after.fingerprint("afm", "", 1, "data") != before
+
+
+def test_recorded_pairs_keep_their_digits_where_contributions_are_tiny():
+    prepared = MemoryPrepared()
+    features = models.Features.from_fields(prepared.manifest["num_features"], prepared.fields)
+    model = models.build("fm", features, embedding_dim=4)
+    model.embedding.table.assign(np.full(model.embedding.table.shape, 1e-4))
+    found = mean_pairs(model, prepared)
+    # v_i . v_j = 4e-8 for each pair, half of it at (i, j) and half at (j, i).
+    assert found["order_2_contributions"][0][1:] == pytest.approx([2e-8, 2e-8], rel=1e-4)
+    assert found["fields"] == ["f0", "f1", "f2"]
 
 
 def test_pretraining_begins_with_the_setting_that_the_source_chooses(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def markdown(experiment: Experiment, records: Records) -> str:
         "|---" * 4 + "|",
     ]
     missing = []
-    for row in experiment.rows:
+    for row in experiment.curves:
         kept = points(experiment, records, row)
         if not kept:
             missing.append(f"`{row}`")

@@ -117,6 +117,11 @@ class Experiment:
             raise unknown(f"row of {self.name}", name, self.rows)
         return self.rows[name]
 
+    @property
+    def curves(self) -> list[str]:
+        """The rows that are curves; in a table of curves the others are what curves begin with."""
+        return [name for name, row in self.rows.items() if row.sweep]
+
     def file(self, row: str) -> Path:
         """The row's configuration file."""
         return self.folder / f"{row}.yaml"

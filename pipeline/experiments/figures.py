@@ -45,7 +45,7 @@ def plot_table(experiment: Experiment, records: Records, path: Path) -> Path | N
 
 def plot_curves(experiment: Experiment, records: Records, path: Path) -> Path | None:
     """One small plot a curve; None where nothing has been run."""
-    found = {row: curves.points(experiment, records, row) for row in experiment.rows}
+    found = {row: curves.points(experiment, records, row) for row in experiment.curves}
     found = {row: points for row, points in found.items() if points}
     if not found:
         return None

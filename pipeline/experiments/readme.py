@@ -45,7 +45,7 @@ def generated(results: Path) -> str:
     """All sections, in Markdown."""
     sections = []
     for experiment, kept in _all(results):
-        if _is_sweep(experiment):
+        if experiment.curves:
             text = curves.markdown(experiment, kept)
         else:
             text = table.markdown(experiment, kept)
@@ -67,7 +67,7 @@ def plots(results: Path, folder: Path) -> None:
         found = {name: functions.points(fitted, name) for name in functions.FUNCTIONS}
         figures.plot_functions(found, folder / f"{functions.NAME}.png")
     for experiment, kept in _all(results):
-        plot = figures.plot_curves if _is_sweep(experiment) else figures.plot_table
+        plot = figures.plot_curves if experiment.curves else figures.plot_table
         plot(experiment, kept, folder / f"{experiment.name}.png")
         rows = _with_pairs(experiment, kept)
         if rows:
@@ -119,10 +119,6 @@ def _with_pairs(experiment: Experiment, kept: Records) -> list[tuple[str, list[d
 def _all(results: Path) -> list[tuple[Experiment, Records]]:
     experiments = [definition.load(name) for name in definition.names()]
     return [(item, records.load(item.name, results)) for item in experiments]
-
-
-def _is_sweep(experiment: Experiment) -> bool:
-    return any(row.sweep for row in experiment.rows.values())
 
 
 if __name__ == "__main__":

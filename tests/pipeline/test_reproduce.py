@@ -265,7 +265,9 @@ def test_processes_that_run_rows_of_one_table_keep_each_others_records(tmp_path)
 def test_a_sweep_has_a_run_a_value_and_its_keys_reach_the_configuration(tmp_path):
     curve = {"run": {"model": {"name": "nfm"}}, "note": "as told"}
     curve["sweep"] = {"key": "model.hidden_units", "values": [[8], [8, 8]]}
-    experiment = write_table(tmp_path / "sweeps", {"deep": curve}, read_test=False)
+    # A row that is no curve is there for others to begin with.
+    rows = {"fm": FM, "deep": curve}
+    experiment = write_table(tmp_path / "sweeps", rows, read_test=False)
     variants = experiment.variants("deep")
     assert [experiment.tree("deep", v)["model"]["hidden_units"] for v in variants] == [[8], [8, 8]]
     kept = Records(tmp_path / "records.jsonl")

@@ -32,6 +32,7 @@ _SWAP = 2
 # In a marker: the folder, within the target, of the version's files.
 FILES_IN = "files_in"
 _VERSION = "version-"
+_DELETIONS = 10
 
 
 @contextlib.contextmanager
@@ -68,7 +69,11 @@ def _discard(folder: Path, target: Path) -> None:
     """Deletes a folder to which workers of a lost job may still write: they find it no more."""
     with contextlib.suppress(OSError):
         folder = folder.rename(_aside(target, "gone"))
-    shutil.rmtree(folder, ignore_errors=True)
+    # A file whose creation was under way at the rename may still appear behind the deletion.
+    for _ in range(_DELETIONS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 @contextlib.contextmanager

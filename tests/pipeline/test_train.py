@@ -41,9 +41,14 @@ def trained(tmp_path_factory):
     return train(tmp_path_factory.mktemp("run") / "run")
 
 
-def test_learns_and_leaves_a_whole_run_directory(trained):
+def test_learns_the_interaction_in_the_data(tmp_path):
+    result = train(tmp_path / "run", training={"epochs": 10})
+    # Of twenty seeds the lowest has .775, the highest .835.
+    assert result.metrics["validation"]["auc"] > 0.76
+
+
+def test_leaves_a_whole_run_directory(trained):
     directory = trained.run.directory
-    assert trained.metrics["validation"]["auc"] > 0.72
     for name in ("config.yaml", "model.keras", "history.csv", "metrics.json", "dataset.json"):
         assert (directory / name).is_file()
     with (directory / "history.csv").open() as handle:

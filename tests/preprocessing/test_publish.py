@@ -1,6 +1,7 @@
 """Publishing: whole or not at all, never a mixture, never somebody else's folder."""
 
 import contextlib
+import shutil
 import socket
 import threading
 import time
@@ -61,6 +62,26 @@ def test_a_failure_leaves_nothing_of_workers_that_go_on_writing(tmp_path: Path) 
         raise RuntimeError
     for worker in workers:
         worker.join()
+    assert names(tmp_path) == []
+
+
+def test_a_file_that_appears_behind_the_deletion_is_deleted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted, delete = [], shutil.rmtree
+
+    def late(folder: Path, ignore_errors: bool) -> None:
+        delete(folder, ignore_errors)
+        if not deleted:
+            folder.mkdir()
+            fill(folder, "late")
+        deleted.append(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", late)
+    with pytest.raises(RuntimeError), staging(tmp_path / "out", "marker") as folder:
+        fill(folder, "a")
+        raise RuntimeError
+    assert len(deleted) == 2
     assert names(tmp_path) == []
 
 

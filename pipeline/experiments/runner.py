@@ -176,7 +176,8 @@ class Runner:
             jobs = [Job(row, variant, table.seeds[0]) for variant in variants]
             best = self.choose([self._source(job, test=False) for job in jobs])
         job = Job(row, best, seed)
-        self._source(job, table.read_test)
+        if not self._finished(job):
+            self._source(job, table.read_test)
         return self.directory(job)
 
     def _source(self, job: Job, test: bool) -> dict[str, Any]:

@@ -72,6 +72,11 @@ class TrainingData:
         )
         return self._finished(dataset)
 
+    def inputs(self, rows: int) -> list[dict[str, np.ndarray]]:
+        """The inputs of the first epoch's first batches, at least `rows` of them if there are."""
+        batches = self.dataset().take(-(-rows // self.batch_size))
+        return [inputs for inputs, *_ in batches.as_numpy_iterator()]
+
     def by_file(self, workers: int, replicas: int) -> bool:
         """Whether workers read files of their own: from disk, and enough of them."""
         if workers < 2 or self.in_memory or self.batch_size % replicas:

@@ -29,7 +29,8 @@ class RowSparse(TableOptions):
       all rows (BARS's rule, whose coefficient is twice l), which costs the whole table.
     * `gradient_accumulation_steps` adds rows into Keras's accumulator and remembers which; the
       memory of one more table and, once per update, a pass over one flag per row.
-    * `use_ema` is Keras's own: it reads whole tables at every step, so it suits small ones.
+    * `use_ema` is Keras's own: it reads whole tables at every step, so it suits small ones. It is
+      refused beside gradient accumulation of tables by row.
     * `table_update="whole"` turns the gradient dense and updates all of the table by the fused
       operation; exactly Keras's rule, and XLA compiles it (`jit_compile=True`). For small tables:
       see `models.optimizers.choice`.
@@ -62,6 +63,12 @@ class RowSparse(TableOptions):
         if table_update not in _UPDATES:
             raise ValueError(f"table_update must be one of {_UPDATES}, got {table_update!r}")
         super().__init__(*args, **kwargs)
+        by_row = table_update == "rows" and self.table_l2_on == "rows"
+        if self.use_ema and self.gradient_accumulation_steps and by_row:
+            raise ValueError(
+                'use_ema with gradient_accumulation_steps needs table_update="whole" '
+                "(`tables: dense` in a run)"
+            )
         self.table_update = table_update
         self._table_keys: set[str] = set()
         self._repeated = RepeatedRows()

@@ -35,14 +35,17 @@ class SparseAdam(RowSparse, keras.optimizers.Adam):
         learning_rate, beta_1, beta_2, epsilon, ...: Keras's (no `amsgrad`), and `RowSparse`'s.
 
     Raises:
-        ValueError: `amsgrad`, or `exact` with beta_1 >= sqrt(beta_2), where the sum over skipped
-            steps does not converge.
+        ValueError: `amsgrad`; `exact` with `use_ema`, whose averages would take in rows that are
+            behind; or `exact` with beta_1 >= sqrt(beta_2), where the sum over skipped steps does
+            not converge.
     """
 
     def __init__(self, *args: Any, exact: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.amsgrad:
             raise ValueError("SparseAdam has no amsgrad: a row's maximum needs its skipped steps")
+        if exact and self.use_ema:
+            raise ValueError("SparseAdam(exact=True) has no use_ema: rows wait for their updates")
         if exact and self._distribution_strategy.num_replicas_in_sync > 1:
             raise ValueError("SparseAdam(exact=True) is not supported under tf.distribute")
         self.exact = exact

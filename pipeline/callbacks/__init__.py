@@ -1,5 +1,6 @@
 """What surrounds `model.fit`; every callback with a memory can be checkpointed."""
 
+from pipeline.callbacks.averages import AveragedWeights
 from pipeline.callbacks.base import StatefulCallback, validation_value
 from pipeline.callbacks.checkpointing import Checkpointing, RestoreMetrics
 from pipeline.callbacks.early_stopping import EarlyStopping
@@ -12,6 +13,7 @@ from pipeline.callbacks.tensorboard import TensorBoardScalars
 from pipeline.callbacks.validation import Validation
 
 __all__ = [
+    "AveragedWeights",
     "Checkpointing",
     "EarlyStopping",
     "HistoryCsv",

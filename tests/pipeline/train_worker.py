@@ -2,7 +2,7 @@
 
 python -m tests.pipeline.train_worker OUTPUT [--resume] [--kill-at STEP] [--model NAME] [--disk]
     [--strategy NAME] [--tables dense|sparse] [--dropout RATE] [--rows N] [--prepared FOLDER]
-    [--steps-per-execution N] [--begin-with WEIGHTS.npz] [--jit]
+    [--steps-per-execution N] [--begin-with WEIGHTS.npz] [--jit] [--average]
 """
 
 import argparse
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--prepared", type=Path, help="a prepared dataset, read from disk")
     parser.add_argument("--begin-with", type=Path, help="the model's first weights, in order")
     parser.add_argument("--jit", action="store_true", help="compile the step")
+    parser.add_argument("--average", action="store_true", help="average the weights")
     arguments = parser.parse_args()
 
     from pipeline.train import Trainer
@@ -63,7 +64,11 @@ def main() -> None:
     config = run_config(
         arguments.output,
         model={"name": arguments.model, "dropout": arguments.dropout},
-        optimizer={"tables": arguments.tables},
+        optimizer={
+            "tables": arguments.tables,
+            "use_ema": arguments.average,
+            "ema_momentum": 0.9,
+        },
         strategy={"name": arguments.strategy, "devices": 2},
         data={"in_memory": not (arguments.disk or arguments.prepared)},
         training={

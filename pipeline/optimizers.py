@@ -115,6 +115,9 @@ def gains_from_xla(optimizer: keras.optimizers.Optimizer) -> bool:
 
 
 def catch_up(optimizer: keras.optimizers.Optimizer, variables: list[Any]) -> None:
-    """Bring every row up to date before the weights are read (exact Adam; else nothing to do)."""
+    """Bring every row, and every row's average, up to date before they are read: what is updated
+    by row waits, the rows of exact Adam, and averages."""
+    if isinstance(optimizer, RowSparse):
+        optimizer.catch_up_averages(variables)
     if isinstance(optimizer, SparseAdam) and optimizer.exact and not updates_whole(optimizer):
         optimizer.catch_up_tables(variables)

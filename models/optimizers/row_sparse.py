@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from models.optimizers.repeated_rows import RepeatedRows
+from models.optimizers.row_averages import RowAverages
 from models.optimizers.rows import add_rows, gather_rows, native, write_rows
 from models.optimizers.table_options import TableOptions
 
@@ -29,8 +30,10 @@ class RowSparse(TableOptions):
       all rows (BARS's rule, whose coefficient is twice l), which costs the whole table.
     * `gradient_accumulation_steps` adds rows into Keras's accumulator and remembers which; the
       memory of one more table and, once per update, a pass over one flag per row.
-    * `use_ema` is Keras's own: it reads whole tables at every step, so it suits small ones. It is
-      refused beside gradient accumulation of tables by row.
+    * `use_ema` averages a table's rows when they move (`RowAverages`): equal to dense, for one more
+      table and a counter a row. `catch_up_averages` brings all rows' averages up to date; it must
+      come before they are read. Refused beside gradient accumulation by row, and with
+      `ema_overwrite_frequency`.
     * `table_update="whole"` turns the gradient dense and updates all of the table by the fused
       operation; exactly Keras's rule, and XLA compiles it (`jit_compile=True`). For small tables:
       see `models.optimizers.choice`.
@@ -63,15 +66,16 @@ class RowSparse(TableOptions):
         if table_update not in _UPDATES:
             raise ValueError(f"table_update must be one of {_UPDATES}, got {table_update!r}")
         super().__init__(*args, **kwargs)
-        by_row = table_update == "rows" and self.table_l2_on == "rows"
-        if self.use_ema and self.gradient_accumulation_steps and by_row:
-            raise ValueError(
-                'use_ema with gradient_accumulation_steps needs table_update="whole" '
-                "(`tables: dense` in a run)"
-            )
         self.table_update = table_update
         self._table_keys: set[str] = set()
         self._repeated = RepeatedRows()
+        by_row = table_update == "rows" and self.table_l2_on == "rows"
+        self._row_averages = RowAverages(self.ema_momentum) if self.use_ema and by_row else None
+        for option in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
+            if self._row_averages and getattr(self, option):
+                raise ValueError(
+                    f'use_ema with {option} needs table_update="whole" (`tables: dense` in a run)'
+                )
 
     def build(self, variables: list[Any]) -> None:
         """Creates the slots of every weight, and the flags gradient accumulation needs."""
@@ -79,6 +83,9 @@ class RowSparse(TableOptions):
             return
         keras.optimizers.Optimizer.build(self, variables)
         self.create_slots(variables)
+        if self._row_averages:
+            steps = [self.add_row_variable(v, "average_step", "int32") for v in variables]
+            self._row_averages.build(self._model_variables_moving_average, steps)
         if self.gradient_accumulation_steps:
             self._touched = [self.add_row_variable(v, "touched", "bool") for v in variables]
 
@@ -130,24 +137,57 @@ class RowSparse(TableOptions):
     ) -> list[tf.Tensor]:
         """What the step makes of rows (U,) of a table and its slots, given their summed gradient
         (U, ...)."""
+        index = self._get_variable_index(variable)
         lr = tf.cast(self.table_rate(learning_rate), variable.dtype)
-        weights, values = gather_rows(variable, rows), tf.cast(gradient, variable.dtype)
+        before, values = gather_rows(variable, rows), tf.cast(gradient, variable.dtype)
+        weights = before
         if self.table_l2:
             values += (2.0 * self.table_l2) * weights
         if self.weight_decay is not None and self._use_weight_decay(variable):
             weights *= 1.0 - lr * tf.cast(self.weight_decay, lr.dtype)
-        slots = [
-            gather_rows(slot, rows) for slot in self.row_slots(self._get_variable_index(variable))
-        ]
+        slots = [gather_rows(slot, rows) for slot in self.row_slots(index)]
         weights, slots = self.update_rows(weights, slots, values, lr)
+        if self._row_averages:
+            averages = [gather_rows(slot, rows) for slot in self._row_averages.slots(index)]
+            step = tf.cast(self.iterations + 1, tf.int32)
+            slots = [*slots, *self._row_averages.moved(before, weights, averages, step)]
         return [weights, *slots]
 
     def write_new_rows(self, rows: tf.Tensor, new: list[tf.Tensor], variable: Any) -> None:
         """Writes new rows (U, ...) of the table and of each of its slots."""
         self._table_keys.add(self._var_key(variable))
-        targets = [variable, *self.row_slots(self._get_variable_index(variable))]
+        index = self._get_variable_index(variable)
+        targets = [variable, *self.row_slots(index)]
+        if self._row_averages:
+            targets += self._row_averages.slots(index)
         for target, values in zip(targets, new, strict=True):
             write_rows(target, rows, values)
+
+    def catch_up_averages(self, variables: list[Any]) -> None:
+        """Brings the averages of those variables that are updated by row up to date."""
+        step = tf.cast(self.iterations, tf.int32)
+        for variable in variables if self._row_averages else []:
+            index = self._get_variable_index(variable)
+            if self._row_averages.holds(index):
+                self._row_averages.catch_up(variable, index, step)
+
+    def finalize_variable_values(self, var_list: list[Any]) -> None:
+        """Keras's hook at the end of `fit`, where averages take the weights' place."""
+        self.catch_up_averages(var_list)
+        super().finalize_variable_values(var_list)
+
+    def _update_model_variables_moving_average(self, trainable_variables: list[Any]) -> None:
+        if not self._row_averages:
+            super()._update_model_variables_moving_average(trainable_variables)
+            return
+        momentum = tf.where(self.iterations == 0, 0.0, self.ema_momentum)
+        averages = self._model_variables_moving_average
+        for index, (variable, average) in enumerate(
+            zip(trainable_variables, averages, strict=True)
+        ):
+            if not self._row_averages.holds(index):
+                share = tf.cast(momentum, variable.dtype)
+                average.assign(share * average + (1 - share) * variable)
 
     def _is_merged(self) -> bool:
         """Whether the gradients reached `update_step` with distinct rows."""

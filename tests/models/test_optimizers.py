@@ -35,11 +35,11 @@ def train(optimizer, *, sparse, steps=100, zero_table=False, scale=1.0):
     return table.numpy(), kernel.numpy()
 
 
-def assert_equal(ours, theirs, **kwargs):
+def assert_equal(ours, theirs, tolerance=1e-6, **kwargs):
     for got, want in zip(
         train(ours, sparse=True, **kwargs), train(theirs, sparse=False, **kwargs), strict=True
     ):
-        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,6 @@ def assert_equal(ours, theirs, **kwargs):
         {"global_clipnorm": 1.0},
         {"clipvalue": 0.5},
         {"gradient_accumulation_steps": 3, "global_clipnorm": 1.0},
-        {"use_ema": True},
         {"learning_rate": KERAS.schedules.ExponentialDecay(**DECAY)},
     ],
     ids=lambda options: "+".join(options) or "plain",
@@ -59,6 +58,45 @@ def assert_equal(ours, theirs, **kwargs):
 def test_adagrad_equals_dense(options):
     options = {"learning_rate": 0.05, **options}
     assert_equal(SparseAdagrad(**options), KERAS.Adagrad(**options))
+
+
+@pytest.mark.parametrize("ours", [SparseAdagrad, SparseSGD])
+def test_averages_by_row_equal_dense_ones(ours):
+    """Rows that are not in the batch do not move; their averages do."""
+    theirs = {SparseAdagrad: KERAS.Adagrad, SparseSGD: KERAS.SGD}[ours]
+    options = {"learning_rate": 0.05, "use_ema": True, "ema_momentum": 0.97, "clipnorm": 1.0}
+    # Keras rounds an average at each of the steps in which its row stands still.
+    assert_equal(ours(**options), theirs(**options), tolerance=1e-5)
+
+
+def test_averages_by_row_are_of_the_rows_as_they_stood_at_every_step():
+    rng = np.random.default_rng(2)
+    table = keras.Variable(rng.normal(size=(ROWS, DIM)), dtype="float32")
+    kernel = keras.Variable(rng.normal(size=(3, 2)), dtype="float32")
+    optimizer = SparseAdam(0.1, use_ema=True, ema_momentum=0.9, weight_decay=0.1)
+    optimizer.build([table, kernel])
+    shape, expected = tf.constant([ROWS, DIM]), None
+    for step in range(1, 31):
+        ids = tf.constant(rng.integers(0, ROWS - 1, 3))  # the last row never moves
+        slices = tf.IndexedSlices(tf.constant(rng.normal(size=(3, DIM)), "float32"), ids, shape)
+        optimizer.apply([slices, rng.normal(size=(3, 2)).astype("f")], [table, kernel])
+        now = [table.numpy(), kernel.numpy()]
+        expected = expected or now
+        expected = [0.9 * a + 0.1 * w for a, w in zip(expected, now, strict=True)]
+        if step in (7, 8, 30):
+            optimizer.catch_up_averages([table, kernel])
+            found = optimizer._model_variables_moving_average
+            for got, want in zip(found, expected, strict=True):
+                np.testing.assert_allclose(got.numpy(), want, atol=1e-5)
+    optimizer.finalize_variable_values([table, kernel])
+    np.testing.assert_allclose(table.numpy(), expected[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("option", ["gradient_accumulation_steps", "ema_overwrite_frequency"])
+def test_averages_by_row_refuse_what_reads_them_too_early(option):
+    with pytest.raises(ValueError, match=f"use_ema with {option} needs table_update="):
+        SparseAdagrad(use_ema=True, **{option: 2})
+    SparseAdagrad(use_ema=True, table_update="whole", **{option: 2})
 
 
 def test_adagrad_equals_dense_on_tiny_gradients():

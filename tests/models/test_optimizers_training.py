@@ -81,6 +81,7 @@ def test_every_mode_of_execution_trains_alike(expected, optimizer, execution):
         ("adam-exact", {}),
         ("ftrl", {"global_clipnorm": 0.05}),
         ("adagrad", {"gradient_accumulation_steps": 3}),
+        ("adam", {"use_ema": True, "ema_momentum": 0.9}),
         *(
             pytest.param(name, options, marks=pytest.mark.slow)
             for name in OPTIMIZERS

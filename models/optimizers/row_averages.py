@@ -1,5 +1,6 @@
 """The moving averages of tables that are updated by row, at the cost of the rows a step touches."""
 
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -68,5 +69,6 @@ class RowAverages:
         average, last = slots
         column = tf.concat([tf.shape(last), tf.ones([tf.rank(rows) - 1], tf.int32)], axis=0)
         waited = tf.cast(step - last, rows.dtype)
-        share = tf.where(last == 0, 0.0, tf.pow(tf.cast(self.momentum, rows.dtype), waited))
+        # XLA computes this for each entry of a row: an exponential is done in vectors, a power not.
+        share = tf.where(last == 0, 0.0, tf.exp(waited * math.log(max(self.momentum, 1e-30))))
         return rows + tf.reshape(share, column) * (average - rows)

@@ -69,8 +69,8 @@ def main() -> int:
         "training_averages",
         table,
         command="python -m tests.benchmarks.training_averages",
-        note=f"{args.model}, {args.fields} fields, batch {args.batch}, D {args.dim}, Adagrad, uniform"
-        " ids, XLA; medians of interleaved runs. Without averages tables are updated by row.",
+        note=f"{args.model}, {args.fields} fields, batch {args.batch}, D {args.dim}, Adagrad, XLA, "
+        "uniform ids; medians of interleaved runs. Without averages tables are updated by row.",
         where=where,
     )
     return 0

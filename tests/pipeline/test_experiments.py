@@ -1,5 +1,7 @@
 """What the records become: tables, curves, pairs; and whether those committed are in step."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
@@ -134,6 +136,14 @@ def test_every_row_is_a_run_its_model_takes(tmp_path):
                 model = experiment.config(row, variant, 1, tmp_path).model
                 accepted = constructor_arguments(models.entry(model.name).cls)
                 assert set(model.arguments) <= set(accepted), (name, row)
+
+
+def test_the_best_on_frappe_is_a_configuration_to_run():
+    best, shipped = definition.load("frappe-best"), load_config("frappe-deepfm")
+    recorded = best.config("deepfm-averaged", "", shipped.seed, Path("runs"))
+    assert shipped.model == recorded.model
+    assert shipped.optimizer == recorded.optimizer
+    assert shipped.training.model_copy(update={"tensorboard": False}) == recorded.training
 
 
 def test_the_search_for_the_best_fits_its_model():

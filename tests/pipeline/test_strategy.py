@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # Replicas draw dropout masks of their own, so losses only compare without it.
 # 1280 rows are ten whole batches: replicas leave a smaller last one out.
-COMMON = ["--model", "fm", "--dropout", "0", "--rows", "1280"]
+# Validation measures the averages, the training loss the weights.
+COMMON = ["--model", "fm", "--dropout", "0", "--rows", "1280", "--average"]
 
 
 def start(output, *arguments, **environment):

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from models.optimizers.rows import native
+from models.optimizers.rows import beside_rows, native
 
 
 class RowAverages:
@@ -67,8 +67,7 @@ class RowAverages:
     def _waited(self, rows: tf.Tensor, slots: list[tf.Tensor], step: tf.Tensor) -> tf.Tensor:
         """Averages as of `step` of rows that have not moved since their counters' steps."""
         average, last = slots
-        column = tf.concat([tf.shape(last), tf.ones([tf.rank(rows) - 1], tf.int32)], axis=0)
         waited = tf.cast(step - last, rows.dtype)
         # XLA computes this for each entry of a row: an exponential is done in vectors, a power not.
         share = tf.where(last == 0, 0.0, tf.exp(waited * math.log(max(self.momentum, 1e-30))))
-        return rows + tf.reshape(share, column) * (average - rows)
+        return rows + beside_rows(share, rows) * (average - rows)

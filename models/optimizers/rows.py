@@ -36,6 +36,12 @@ def add_rows(variable: Any, rows: tf.Tensor, values: tf.Tensor) -> None:
     tf.raw_ops.ResourceScatterAdd(resource=resource.handle, indices=rows, updates=values)
 
 
+def beside_rows(values: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """One number a row, (U,), in the shape (U, 1, ...) that `rows` (U, ...) can be scaled by."""
+    ones = tf.ones([tf.rank(rows) - 1], tf.int32)
+    return tf.reshape(values, tf.concat([tf.shape(values), ones], axis=0))
+
+
 def native(variable: Any) -> Any:
     """The `tf.Variable` behind a Keras variable; anything else as it is."""
     return variable.value if hasattr(variable, "value") and hasattr(variable, "path") else variable

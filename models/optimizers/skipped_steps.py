@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from models.optimizers.rows import add_rows, gather_rows, write_rows
+from models.optimizers.rows import add_rows, beside_rows, gather_rows, write_rows
 
 _HISTORY = 1 << 16
 _NEGLIGIBLE = 1e-9
@@ -74,11 +74,10 @@ class SkippedSteps:
         Returns:
             weights, m, v as of step `now`.
         """
-        column = tf.concat([tf.shape(last), tf.ones([tf.rank(m) - 1], tf.int32)], axis=0)
         oldest = tf.maximum(last, now - (_HISTORY - 1))
         sums = gather_rows(self._sums, tf.math.floormod(oldest, _HISTORY))
-        first, second = (tf.reshape(sums[:, i], column) for i in range(2))
+        first, second = (beside_rows(sums[:, i], m) for i in range(2))
         root = tf.sqrt(v) + self.epsilon
         moved = weights - m / root * (first - second * (self.epsilon / root))
-        skipped = tf.reshape(tf.cast(now - last, m.dtype), column)
+        skipped = beside_rows(tf.cast(now - last, m.dtype), m)
         return moved, m * tf.pow(self.beta_1, skipped), v * tf.pow(self.beta_2, skipped)

@@ -1,6 +1,8 @@
 """What averaging the weights costs a step: by row, and of whole tables as Keras does it.
 
-python -m tests.benchmarks.training_averages --rows 100000,1000000
+    python -m tests.benchmarks.training_averages --rows 100000,1000000
+
+A run is one `fit`, at whose end Keras puts the averages into the weights: whole tables, once.
 """
 
 import argparse
@@ -50,7 +52,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--rows", default="10000,100000,1000000", help="comma-separated")
     parser.add_argument("--dim", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     where, table = measure.machine(), []

@@ -126,3 +126,10 @@ def weights(run_directory: Path) -> list[np.ndarray]:
     """The weights of a run's saved model."""
     model = Run.load(run_directory).load_model()
     return [keras.ops.convert_to_numpy(variable) for variable in model.weights]
+
+
+def assert_bit_equal(first: list[np.ndarray], second: list[np.ndarray]) -> None:
+    """Two lists of weights."""
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)

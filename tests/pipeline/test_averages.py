@@ -8,7 +8,7 @@ from rich.console import Console
 from pipeline.errors import PipelineError
 from pipeline.evaluate import Scorer
 from pipeline.train import Trainer
-from tests.pipeline.support import MemoryPrepared, run_config, train, weights
+from tests.pipeline.support import MemoryPrepared, assert_bit_equal, run_config, train, weights
 
 MOMENTUM = 0.9
 AVERAGED = {"use_ema": True, "ema_momentum": MOMENTUM}
@@ -41,8 +41,7 @@ def test_the_averages_are_measured_and_saved_and_training_goes_on_from_the_weigh
     # The learning rate and the end do not depend on validation here, so neither do the steps.
     assert len(plain) == len(found) == 30
     for one, other in zip(plain, found, strict=True):
-        for before, after in zip(one, other, strict=True):
-            np.testing.assert_array_equal(before, after)
+        assert_bit_equal(one, other)
     average, at_end = found[0], []
     for step, values in enumerate(found, start=1):
         average = [MOMENTUM * a + (1 - MOMENTUM) * v for a, v in zip(average, values, strict=True)]
@@ -75,8 +74,7 @@ def test_a_run_that_was_cut_ends_with_the_same_averages(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         Trainer(config, MemoryPrepared(), Console(quiet=True)).train(extra_callbacks=[CutAt()])
     resumed = train(tmp_path / "r", resume=True, **optimizer)
-    for one, other in zip(weights(tmp_path / "r"), weights(tmp_path / "whole"), strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_bit_equal(weights(tmp_path / "r"), weights(tmp_path / "whole"))
     assert resumed.history[-1]["val_auc"] == whole.history[-1]["val_auc"]
 
 
@@ -93,8 +91,7 @@ def test_batch_normalization_is_fitted_to_the_averages(tmp_path):
     result, after = run_steps(
         tmp_path / "r", model=model, training=training, optimizer={**AVERAGED, "tables": "dense"}
     )
-    for one, other in zip(before[-1], after[-1], strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_bit_equal(before[-1], after[-1])
     (norm,) = (
         layer
         for layer in result.model._flatten_layers()

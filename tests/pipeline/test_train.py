@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluate import Scorer
 from pipeline.rundir import Run
 from pipeline.train import Trainer, steps_per_execution
-from tests.pipeline.support import MemoryPrepared, run_config, train, weights
+from tests.pipeline.support import MemoryPrepared, assert_bit_equal, run_config, train, weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,12 +28,6 @@ def worker(*arguments):
         text=True,
         timeout=300,
     )
-
-
-def assert_bit_equal(first, second):
-    assert len(first) == len(second)
-    for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation import evaluate_run
 from pipeline.publish import export_run
 from pipeline.rundir import Run
-from tests.pipeline.support import MemoryPrepared, train, weights
+from tests.pipeline.support import MemoryPrepared, assert_bit_equal, train, weights
 from tests.support.optimizer_steps import OPTIONS, after_steps
 
 if importlib.util.find_spec("jax") is None:
@@ -48,8 +48,7 @@ def test_trains_an_fm_to_the_weights_that_tensorflow_gives_it(tmp_path):
     began = weights(tmp_path / "first")
     np.savez(tmp_path / "first.npz", *began)
     same = ["--begin-with", tmp_path / "first.npz", "--model", "fm", "--dropout", 0, "--jit"]
-    # The averages, as they depend on the weights of all steps.
-    same += ["--average"]
+    same += ["--average"]  # averages depend on the weights of all steps
     for folder, worker in (("jax", on_jax), ("tensorflow", on_tensorflow)):
         done = worker("tests.pipeline.train_worker", tmp_path / folder, "--tables", "dense", *same)
         assert done.returncode == 0, done.stderr
@@ -72,8 +71,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     resumed = worker("run", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert "resumed at step 14" in resumed.stderr
-    for one, other in zip(weights(tmp_path / "run"), weights(tmp_path / "whole"), strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_bit_equal(weights(tmp_path / "run"), weights(tmp_path / "whole"))
 
 
 @pytest.fixture(scope="module")

@@ -130,10 +130,9 @@ class Runner:
 
     def _one(self, job: Job, test: bool, clock: "_Clock") -> dict[str, Any]:
         """The record of a run, from the file where it is valid, else trained; tested if asked."""
-        known = self.records.get(job.row, job.variant, job.seed)
         fresh = job not in self._done and not self._resume
-        valid = known and not fresh and known["fingerprint"] == self._fingerprint(job)
-        if valid and ("test" in known or not test):
+        known = None if fresh else self._known(job)
+        if known and ("test" in known or not test):
             clock.skip(job, self._done)
             self._done.add(job)
             return known
@@ -174,22 +173,32 @@ class Runner:
         best = variants[0]
         if len(variants) > 1:
             jobs = [Job(row, variant, table.seeds[0]) for variant in variants]
-            best = self.choose([self._source(job, test=False) for job in jobs])
+            best = self.choose([self._known(job) or self._source(job, test=False) for job in jobs])
         job = Job(row, best, seed)
         if not self._finished(job):
             self._source(job, table.read_test)
         return self.directory(job)
 
     def _source(self, job: Job, test: bool) -> dict[str, Any]:
-        """The record of a run that another begins from; its directory is there."""
-        known = self.records.get(job.row, job.variant, job.seed)
-        if known and self._finished(job) and known["fingerprint"] == self._fingerprint(job):
+        """The record of a run that another begins from; its directory is there.
+
+        Where only the directory was missing the record stays as it is, with what it says of test.
+        """
+        known = self._known(job)
+        if known and self._finished(job):
             return known
         self.console.print(f"pre-training: {job}", highlight=False)
-        record = self._train(job, test, False)
+        record = self._train(job, test and not known, False)
+        if known:
+            return known
         self.records.put(record)
         self._done.add(job)
         return record
+
+    def _known(self, job: Job) -> dict[str, Any] | None:
+        """The record of a run, where it is of today's setting and data."""
+        known = self.records.get(job.row, job.variant, job.seed)
+        return known if known and known["fingerprint"] == self._fingerprint(job) else None
 
     def _finished(self, job: Job) -> bool:
         directory = self.directory(job)

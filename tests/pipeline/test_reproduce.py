@@ -1,6 +1,7 @@
 """Re-running tables: resume, choice by validation, pre-training, errors, records."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -162,6 +163,25 @@ def test_pretraining_begins_with_the_setting_that_the_source_chooses(tmp_path, m
     candidates["moving"]["optimizer"]["learning_rate"] = 0.04
     after = write_table(tmp_path / "tiny", {"fm": FM, "afm": afm}, candidates=candidates)
     assert after.fingerprint("afm", "still", 1, "data") != before
+
+
+def test_a_source_trained_again_for_its_vectors_keeps_its_record(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.rundir.load_prepared", lambda path: MemoryPrepared())
+    candidates = {
+        "still": {"optimizer": {"learning_rate": 1e-6}},
+        "moving": {"optimizer": {"learning_rate": 0.05}},
+    }
+    afm = {"run": {"model": {"name": "afm"}}, "pretrain": "fm"}
+    experiment = write_table(tmp_path / "tiny", {"fm": FM, "afm": afm}, candidates=candidates)
+    before = list(run(experiment, tmp_path, ["fm"]).of("fm"))
+    assert [("test" in item) for item in before] == [True, False]
+    shutil.rmtree(tmp_path / "runs")
+    after = run(experiment, tmp_path, ["afm"], resume=True).of("fm")
+    assert after == before
+    # Only the chosen setting's vectors were needed.
+    assert sorted(path.name for path in (tmp_path / "runs" / "tiny").glob("fm-*")) == [
+        "fm-moving-1"
+    ]
 
 
 _PUT_ALL = """

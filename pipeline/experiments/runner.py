@@ -180,14 +180,12 @@ class Runner:
         return self.directory(job)
 
     def _source(self, job: Job, test: bool) -> dict[str, Any]:
-        """The record of a run that another begins from; its directory is there.
+        """The record of a run that another begins from, trained for its directory.
 
-        Where only the directory was missing the record stays as it is, with what it says of test.
+        With `resume` a record that there is stays as it is, with what it says of test.
         """
-        known = self._known(job)
-        if known and self._finished(job):
-            return known
         self.console.print(f"pre-training: {job}", highlight=False)
+        known = self._known(job) if self._resume else None
         record = self._train(job, test and not known, False)
         if known:
             return known

@@ -38,6 +38,16 @@ def run(experiment: Experiment, place: Path, rows, seeds=1, resume=False) -> Rec
     return kept
 
 
+def afm_after_a_chosen_fm(place: Path, rate: float = 0.05) -> Experiment:
+    """AFM that begins with the vectors of an FM that tries a rate of next to nothing and `rate`."""
+    candidates = {
+        "still": {"optimizer": {"learning_rate": 1e-6}},
+        "moving": {"optimizer": {"learning_rate": rate}},
+    }
+    afm = {"run": {"model": {"name": "afm"}}, "pretrain": "fm"}
+    return write_table(place / "tiny", {"fm": FM, "afm": afm}, candidates=candidates)
+
+
 def without_cost(record: dict) -> dict:
     return {key: value for key, value in record.items() if key not in ("seconds", "cpu_seconds")}
 
@@ -145,36 +155,25 @@ def test_pretraining_runs_the_source_first_and_records_pairs(tmp_path, monkeypat
 
 def test_pretraining_begins_with_the_setting_that_the_source_chooses(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.rundir.load_prepared", lambda path: MemoryPrepared())
-    candidates = {
-        "still": {"optimizer": {"learning_rate": 1e-6}},
-        "moving": {"optimizer": {"learning_rate": 0.05}},
-    }
-    afm = {"run": {"model": {"name": "afm"}}, "pretrain": "fm"}
-    experiment = write_table(tmp_path / "tiny", {"fm": FM, "afm": afm}, candidates=candidates)
+    experiment = afm_after_a_chosen_fm(tmp_path)
     kept = run(experiment, tmp_path, ["afm"])
     assert [item["variant"] for item in kept.of("fm")] == ["moving", "still"]
     directory = tmp_path / "runs" / "tiny"
-    for variant in candidates:
+    for variant in ("still", "moving"):
         text = (directory / f"afm-{variant}-1" / "config.yaml").read_text()
         begun = yaml.safe_load(text)["training"]["init_from"]
         assert begun == str(directory / "fm-moving-1")
     # Each setting that the source tries is part of what the row's record stands for.
     before = experiment.fingerprint("afm", "still", 1, "data")
-    candidates["moving"]["optimizer"]["learning_rate"] = 0.04
-    after = write_table(tmp_path / "tiny", {"fm": FM, "afm": afm}, candidates=candidates)
+    after = afm_after_a_chosen_fm(tmp_path, rate=0.04)
     assert after.fingerprint("afm", "still", 1, "data") != before
 
 
 def test_a_source_trained_again_for_its_vectors_keeps_its_record(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.rundir.load_prepared", lambda path: MemoryPrepared())
-    candidates = {
-        "still": {"optimizer": {"learning_rate": 1e-6}},
-        "moving": {"optimizer": {"learning_rate": 0.05}},
-    }
-    afm = {"run": {"model": {"name": "afm"}}, "pretrain": "fm"}
-    experiment = write_table(tmp_path / "tiny", {"fm": FM, "afm": afm}, candidates=candidates)
+    experiment = afm_after_a_chosen_fm(tmp_path)
     before = list(run(experiment, tmp_path, ["fm"]).of("fm"))
-    assert [("test" in item) for item in before] == [True, False]
+    assert ["test" in item for item in before] == [True, False]
     shutil.rmtree(tmp_path / "runs")
     after = run(experiment, tmp_path, ["afm"], resume=True).of("fm")
     assert after == before

@@ -24,9 +24,8 @@ from models.zoo import register
 class AFM(CTRModel):
     """y = w0 + sum_i w_i x_i + p . sum_{i<j} a_ij (v_i * v_j) x_i x_j   (Xiao et al. 2017, eq. 6).
 
-    a_ij is a softmax over the pairs of fields that carry a feature (readings 1, 2 and 5); p starts
-    at ones, so that the untrained model is an FM of averaged pairs. Dropout falls on a_ij (v_i *
-    v_j) (reading 10).
+    a_ij is a softmax over the pairs of fields that carry a feature (readings 1, 2 and 5). Dropout
+    falls on a_ij (v_i * v_j) (reading 10).
 
     Args:
         features: layout of the instance.
@@ -34,6 +33,9 @@ class AFM(CTRModel):
         attention_dim: hidden size T of the attention network.
         dropout: rate on the weighted interactions, in training.
         attention_l2: coefficient of ||W||^2 (reading 4: the paper's lambda over the batch size).
+        projection_initializer: of p. Ones, as in the authors' program, make the untrained model an
+            FM of averaged pairs; where vectors begin at random, signs that differ
+            (`glorot_normal`) let factors repel as well as attract from the first step.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class AFM(CTRModel):
         attention_dim: int = 16,
         dropout: float = 0.0,
         attention_l2: float = 0.0,
+        projection_initializer: Any = "ones",
         **kwargs: Any,
     ) -> None:
         super().__init__(features, **kwargs)
@@ -50,6 +53,7 @@ class AFM(CTRModel):
         self.attention_dim = attention_dim
         self.dropout = dropout
         self.attention_l2 = attention_l2
+        self.projection_initializer = keras.initializers.get(projection_initializer)
         self.first_order = FirstOrder(self.features)
         self.embedding = FeatureEmbedding(self.features, embedding_dim, dtype=self.dtype_policy)
         self.pooling = PairAttentionPooling(
@@ -58,7 +62,7 @@ class AFM(CTRModel):
         self.projection = keras.layers.Dense(
             1,
             use_bias=False,
-            kernel_initializer="ones",
+            kernel_initializer=self.projection_initializer,
             dtype=self.dtype_policy,
             name="projection",
         )
@@ -86,4 +90,5 @@ class AFM(CTRModel):
             "attention_dim": self.attention_dim,
             "dropout": self.dropout,
             "attention_l2": self.attention_l2,
+            "projection_initializer": keras.initializers.serialize(self.projection_initializer),
         }

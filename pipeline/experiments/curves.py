@@ -37,7 +37,7 @@ def markdown(experiment: Experiment, records: Records) -> str:
             missing.append(f"`{row}`")
             continue
         told = ", ".join(f"{json.dumps(value)}: {number:.4f}" for value, number, _ in kept)
-        link = f"[{row}](configs/{experiment.name}/{row}.yaml)"
+        link = f"[{row}]({experiment.link(row)})"
         note = experiment.row(row).note
         lines.append(f"| {link} | `{experiment.row(row).sweep.key}` | {told} | {note} |")
     if len(lines) > 2:

@@ -3,7 +3,8 @@
 `configs/<table>/table.yaml` holds what all rows share: title, caveats, seeds, and `base`, a run
 configuration as `python -m pipeline train` takes it. Every other file there is a row, named by its
 stem: its `run` section is merged over `base` (a key set to null under `model` is taken away), its
-`published` numbers stand beside ours. Rows of a sweep have one run for each value of one key.
+`published` numbers stand beside ours. Rows of a sweep have one run for each value of one key. A
+table whose models are those of another, under another `base`, names it in `rows_of`.
 """
 
 import copy
@@ -62,6 +63,7 @@ class Table(_Section):
     baseline: str | None = pydantic.Field(None, description="row whose difference is the yardstick")
     comparable: bool = pydantic.Field(True, description="false: only the order of the models is")
     rows: list[str] = pydantic.Field(min_length=1, description="in the order run and shown")
+    rows_of: str | None = pydantic.Field(None, description="table whose files the rows are")
     seeds: list[int] = [2024, 2025, 2026]
     candidates: dict[str, dict[str, Any]] = pydantic.Field(
         default_factory=dict, description="settings that every row tries at the first seed"
@@ -82,7 +84,7 @@ class Experiment:
     """A table with its rows.
 
     Args:
-        folder: holds table.yaml and one file a row.
+        folder: holds table.yaml and one file a row, or table.yaml alone that says whose rows.
 
     Raises:
         PipelineError: a file that does not parse or does not fit; the message names file and key.
@@ -92,10 +94,8 @@ class Experiment:
         self.folder = folder
         self.name = folder.name
         self.table = validate(Table, read_mapping(folder / _TABLE), str(folder / _TABLE))
-        stems = {path.stem for path in folder.glob("*.yaml") if path.name != _TABLE}
-        odd = sorted(stems ^ set(self.table.rows))
-        if odd:
-            raise PipelineError(f"{folder / _TABLE}: rows: {odd[0]!r} is not both here and a file")
+        self._rows = folder.parent / self.table.rows_of if self.table.rows_of else folder
+        self._check_files()
         self.rows = {
             name: validate(Row, read_mapping(self.file(name)), str(self.file(name)))
             for name in self.table.rows
@@ -103,6 +103,19 @@ class Experiment:
         for name, row in self.rows.items():
             if row.pretrain:
                 self._check_pretrain(name, row.pretrain)
+
+    def _check_files(self) -> None:
+        where, source = self.folder / _TABLE, self.table.rows_of
+        own = {path.stem for path in self.folder.glob("*.yaml")} - {where.stem}
+        if source and source not in names(self.folder.parent):
+            hint = nearest(source, names(self.folder.parent))
+            raise PipelineError(f"{where}: rows_of: no table {source!r}{hint}")
+        if source and own:
+            raise PipelineError(f"{where}: rows_of: {min(own)}.yaml is here too, not in {source!r}")
+        stems = {path.stem for path in self._rows.glob("*.yaml")} - {where.stem}
+        odd = sorted(stems ^ set(self.table.rows))
+        if odd:
+            raise PipelineError(f"{where}: rows: {odd[0]!r} is not both here and a file")
 
     def _check_pretrain(self, name: str, source: str) -> None:
         if source not in self.rows:
@@ -124,7 +137,11 @@ class Experiment:
 
     def file(self, row: str) -> Path:
         """The row's configuration file."""
-        return self.folder / f"{row}.yaml"
+        return self._rows / f"{row}.yaml"
+
+    def link(self, row: str) -> str:
+        """The row's configuration file, as the generated page points to it."""
+        return f"configs/{self.table.rows_of or self.name}/{row}.yaml"
 
     def variants(self, row: str) -> list[str]:
         """The names under which a row is run: its sweep's values, or what it may choose among."""

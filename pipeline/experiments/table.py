@@ -58,7 +58,7 @@ def _rows(
     columns += ["parameters", "published", "epochs", "seconds", "CPU s", "seeds", "run"]
     lines = [f"| {' | '.join(columns)} |", "|---" + "|---:" * (len(columns) - 1) + "|"]
     for row, found in done.items():
-        cells = [f"[{_label(experiment, row)}](configs/{experiment.name}/{row}.yaml)"]
+        cells = [f"[{_label(experiment, row)}]({experiment.link(row)})"]
         for metric in table.metrics:
             cells += _metric_cells(experiment, row, found, metric)
         if relative:

@@ -195,6 +195,17 @@ def test_starts_as_an_fm_of_weighted_pairs():
     assert model.projection.bias is None
 
 
+def test_the_projection_begins_as_told_after_reloading_too():
+    model = build("afm", toy_features(), embedding_dim=64, projection_initializer="glorot_normal")
+    first = np.asarray(model.projection.kernel)
+    assert (first > 0).any() and (first < 0).any()
+    assert np.std(first) == pytest.approx(np.sqrt(2 / (64 + 1)), rel=0.3)
+    again = type(model).from_config(model.get_config())
+    assert type(again.projection.kernel_initializer) is type(model.projection.kernel_initializer)
+    with pytest.raises(ValueError, match="no_such"):
+        build("afm", toy_features(), projection_initializer="no_such")
+
+
 def test_explanation_shows_the_attention_of_the_pairs_that_exist():
     model = model_checks.small_model("afm", toy_features())
     inputs = toy_inputs(model.features)

@@ -10,6 +10,7 @@ import models
 from models.zoo import constructor_arguments
 from pipeline.cli import main
 from pipeline.config import load_config
+from pipeline.errors import PipelineError
 from pipeline.experiments import (
     definition,
     functions,
@@ -23,7 +24,7 @@ from pipeline.experiments.records import Records
 from pipeline.files import fill_marks
 from pipeline.tune import SearchSpace
 from tests.pipeline.support import MemoryPrepared
-from tests.pipeline.tables import FM, LR, record, write_table
+from tests.pipeline.tables import BASE, FM, LR, record, write_table
 
 
 def test_recorded_pairs_keep_their_digits_where_contributions_are_tiny():
@@ -75,6 +76,22 @@ def test_a_sweep_has_a_run_a_value_and_its_keys_reach_the_configuration(tmp_path
         "| [deep](configs/sweeps/deep.yaml) | `model.hidden_units` | [8, 8]: 0.7000 | as told |"
         in text
     )
+
+
+def test_a_table_may_have_the_rows_of_another_under_a_base_of_its_own(tmp_path):
+    known = write_table(tmp_path / "known", {"lr": LR, "fm": {**FM, "pretrain": "lr"}})
+    base = {**BASE, "optimizer": {"learning_rate": 0.01, "use_ema": True}}
+    other = write_table(tmp_path / "other", {}, rows=["lr", "fm"], rows_of="known", base=base)
+    assert other.rows == known.rows
+    assert other.tree("fm") == {**known.tree("fm"), "optimizer": base["optimizer"]}
+    kept = Records(tmp_path / "records.jsonl")
+    kept.put(record("fm", 0.80))
+    text = table.markdown(other, kept)
+    assert "| [fm](configs/known/fm.yaml) | 0.8000 | 0.8000 | +0.0000 |" in text
+    assert definition.names(tmp_path) == ["known", "other"]
+    # A part of the rows would leave out unseen what the other table gains later.
+    with pytest.raises(PipelineError, match="rows: 'fm' is not both here and a file"):
+        write_table(tmp_path / "other", {}, rows=["lr"], rows_of="known")
 
 
 def test_planted_pairs_are_found_where_the_weights_follow_them():

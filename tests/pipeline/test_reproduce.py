@@ -221,6 +221,10 @@ def test_mistakes_are_named(tmp_path, capsys):
         write_table(tmp_path / "curve", {"fm": curve, "lr": {**LR, "pretrain": "fm"}})
     with pytest.raises(PipelineError, match="rows: 'fm' is not both here and a file"):
         write_table(tmp_path / "tiny", {"lr": LR}, rows=["lr", "fm"])
+    with pytest.raises(PipelineError, match=r"rows_of: no table 'tinny' \(did you mean 'tiny'"):
+        write_table(tmp_path / "again", {}, rows=["lr"], rows_of="tinny")
+    with pytest.raises(PipelineError, match=r"rows_of: lr\.yaml is here too, not in 'curve'"):
+        write_table(tmp_path / "again", {"lr": LR}, rows_of="curve")
     with pytest.raises(PipelineError, match="expected the marks"):
         fill_marks("no marks", readme.MARKS, "", Path("README.md"))
 

@@ -106,14 +106,16 @@ class Experiment:
 
     def _check_files(self) -> None:
         where, source = self.folder / _TABLE, self.table.rows_of
-        own = {path.stem for path in self.folder.glob("*.yaml")} - {where.stem}
-        if source and source not in names(self.folder.parent):
-            hint = nearest(source, names(self.folder.parent))
-            raise PipelineError(f"{where}: rows_of: no table {source!r}{hint}")
-        if source and own:
-            raise PipelineError(f"{where}: rows_of: {min(own)}.yaml is here too, not in {source!r}")
-        stems = {path.stem for path in self._rows.glob("*.yaml")} - {where.stem}
-        odd = sorted(stems ^ set(self.table.rows))
+        if source:
+            known, own = names(self.folder.parent), _row_files(self.folder)
+            if source not in known:
+                raise PipelineError(
+                    f"{where}: rows_of: no table {source!r}{nearest(source, known)}"
+                )
+            if own:
+                here = f"{min(own)}.yaml is here too"
+                raise PipelineError(f"{where}: rows_of: {here}, not in {source!r}")
+        odd = sorted(_row_files(self._rows) ^ set(self.table.rows))
         if odd:
             raise PipelineError(f"{where}: rows: {odd[0]!r} is not both here and a file")
 
@@ -141,7 +143,7 @@ class Experiment:
 
     def link(self, row: str) -> str:
         """The row's configuration file, as the generated page points to it."""
-        return f"configs/{self.table.rows_of or self.name}/{row}.yaml"
+        return f"configs/{self._rows.name}/{row}.yaml"
 
     def variants(self, row: str) -> list[str]:
         """The names under which a row is run: its sweep's values, or what it may choose among."""
@@ -231,6 +233,10 @@ def selection(
 def run_name(table: str, row: str) -> str:
     """A valid name of a run."""
     return f"{table}-{row}".replace("+", "-plus").replace("--", "-").strip("-")
+
+
+def _row_files(folder: Path) -> set[str]:
+    return {path.stem for path in folder.glob("*.yaml") if path.name != _TABLE}
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -132,6 +132,10 @@ class Experiment:
             raise unknown(f"row of {self.name}", name, self.rows)
         return self.rows[name]
 
+    def label(self, row: str) -> str:
+        """The row's name as tables and plots show it."""
+        return self.row(row).label or row
+
     @property
     def curves(self) -> list[str]:
         """The rows that are curves; in a table of curves the others are what curves begin with."""

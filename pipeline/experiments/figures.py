@@ -35,7 +35,7 @@ def plot_table(experiment: Experiment, records: Records, path: Path) -> Path | N
     if known:
         places, values = zip(*known, strict=True)
         axis.plot(values, places, "x", color="tab:red", label="published")
-    axis.set_yticks(range(len(rows)), [experiment.row(row).label or row for row in rows])
+    axis.set_yticks(range(len(rows)), [experiment.label(row) for row in rows])
     axis.invert_yaxis()
     axis.set(xlabel=f"test {metric}", title=experiment.name)
     axis.grid(alpha=0.3)

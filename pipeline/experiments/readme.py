@@ -13,6 +13,7 @@ from pipeline.experiments import (
     figures,
     functions,
     interpret,
+    overview,
     records,
     table,
 )
@@ -43,8 +44,9 @@ def write(results: Path = records.RESULTS) -> Path:
 
 def generated(results: Path) -> str:
     """All sections, in Markdown."""
-    sections = []
-    for experiment, kept in _all(results):
+    tables = _all(results)
+    sections = [f"### Overview\n\n{overview.markdown(tables)}\n"]
+    for experiment, kept in tables:
         if experiment.curves:
             text = curves.markdown(experiment, kept)
         else:
@@ -112,7 +114,7 @@ def _with_pairs(experiment: Experiment, kept: Records) -> list[tuple[str, list[d
     for row in experiment.rows:
         found = [r for r in table.final_records(kept, row) if "pairs" in r]
         if found:
-            rows.append((experiment.row(row).label or row, found))
+            rows.append((experiment.label(row), found))
     return rows
 
 

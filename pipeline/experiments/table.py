@@ -24,7 +24,7 @@ def markdown(experiment: Experiment, records: Records) -> str:
         parts.append("\n".join(_rows(experiment, done, legend)))
         parts.append(_explain_columns(experiment, done))
         parts.append("\n".join(f"* run {letter}: {text}" for text, letter in legend.items()))
-    notes = [f"* {_label(experiment, row)}: {experiment.row(row).note}" for row in done]
+    notes = [f"* {experiment.label(row)}: {experiment.row(row).note}" for row in done]
     notes = [note for note in notes if not note.endswith(": ")]
     if notes:
         parts.append("\n".join(notes))
@@ -44,13 +44,26 @@ def mean(records: Sequence[dict[str, Any]], metric: str, split: str = "test") ->
     return float(np.mean([record[split][metric] for record in records]))
 
 
+def value_text(records: Sequence[dict[str, Any]], metric: str) -> str:
+    """Mean and, of several seeds, standard deviation on the test split."""
+    text = f"{mean(records, metric):.4f}"
+    if len(records) > 1:
+        text += f" ± {np.std([record['test'][metric] for record in records], ddof=1):.4f}"
+    return text
+
+
+def metric_name(metric: str) -> str:
+    """A metric as tables show it."""
+    return _NAMES.get(metric, metric)
+
+
 def _rows(
     experiment: Experiment, done: dict[str, list[dict[str, Any]]], legend: dict[str, str]
 ) -> list[str]:
     table = experiment.table
     columns = ["model"]
     for metric in table.metrics:
-        columns += [_NAMES.get(metric, metric), "published"]
+        columns += [metric_name(metric), "published"]
         columns += ["difference"] if table.comparable else []
     relative = table.comparable and table.baseline in done
     columns += [f"against {table.baseline}'s"] if relative else []
@@ -58,7 +71,7 @@ def _rows(
     columns += ["parameters", "published", "epochs", "seconds", "CPU s", "seeds", "run"]
     lines = [f"| {' | '.join(columns)} |", "|---" + "|---:" * (len(columns) - 1) + "|"]
     for row, found in done.items():
-        cells = [f"[{_label(experiment, row)}]({experiment.link(row)})"]
+        cells = [f"[{experiment.label(row)}]({experiment.link(row)})"]
         for metric in table.metrics:
             cells += _metric_cells(experiment, row, found, metric)
         if relative:
@@ -75,14 +88,11 @@ def _rows(
 def _metric_cells(
     experiment: Experiment, row: str, found: list[dict[str, Any]], metric: str
 ) -> list[str]:
-    value = mean(found, metric)
-    spread = ""
-    if len(found) > 1:
-        spread = f" ± {np.std([r['test'][metric] for r in found], ddof=1):.4f}"
     published = experiment.row(row).published.get(metric)
-    cells = [f"{value:.4f}{spread}", f"{published:.4f}" if published is not None else ""]
+    cells = [value_text(found, metric), f"{published:.4f}" if published is not None else ""]
     if experiment.table.comparable:
-        cells.append(f"{value - published:+.4f}" if published is not None else "")
+        difference = f"{mean(found, metric) - published:+.4f}" if published is not None else ""
+        cells.append(difference)
     return cells
 
 
@@ -116,7 +126,7 @@ def _explain_columns(experiment: Experiment, done: dict[str, list[dict[str, Any]
     table = experiment.table
     text = (
         "Test split, mean ± standard deviation over the seeds (a row with one seed has no "
-        f"deviation); weights of the epoch with the best validation {_name(table.select)}. "
+        f"deviation); weights of the epoch with the best validation {metric_name(table.select)}. "
         "Epochs: best of all. Seconds and CPU seconds (of all threads) are those of one training "
         "run on a shared machine, validation included."
     )
@@ -125,7 +135,7 @@ def _explain_columns(experiment: Experiment, done: dict[str, list[dict[str, Any]
         if table.baseline in done:
             text += (
                 f"; against {table.baseline}'s: that difference less {table.baseline}'s own, in "
-                f"{_name(table.metrics[0])}"
+                f"{metric_name(table.metrics[0])}"
             )
         text += "."
     else:
@@ -143,11 +153,3 @@ def _origin(record: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     data = record["data"]
     return f"data {data['name']} {data['content_hash'][:16]}; {record['machine']}; {versions}"
-
-
-def _label(experiment: Experiment, row: str) -> str:
-    return experiment.row(row).label or row
-
-
-def _name(metric: str) -> str:
-    return _NAMES.get(metric, metric)

@@ -15,6 +15,7 @@ from pipeline.experiments import (
     definition,
     functions,
     interpret,
+    overview,
     readme,
     records,
     table,
@@ -57,6 +58,31 @@ def test_a_table_says_what_was_run_and_how_it_compares(tmp_path):
     assert "* fm: with care" in text
     assert "Not run yet: `afm`." in text
     assert [item["row"] for item in Records(kept.path)] == ["fm", "fm", "lr"]
+
+
+def test_the_overview_counts_rows_seeds_and_published_figures_met(tmp_path):
+    published = {"auc": 0.8, "logloss": 0.4}
+    files = {"lr": {**LR, "published": published}, "fm": {**FM, "published": published}, "nfm": FM}
+    experiment = write_table(tmp_path / "tiny", files, metrics=["auc", "logloss"])
+    kept = Records(tmp_path / "records.jsonl")
+    # FM's mean AUC, .79999, is shown as .8000: level. Both meet the logloss: less is better.
+    for row, seed, auc, logloss in (
+        ("lr", 1, 0.7, 0.39),
+        ("fm", 1, 0.79998, 0.37),
+        ("fm", 2, 0.8, 0.39),
+    ):
+        kept.put(record(row, 0.0, seed, test={"auc": auc, "logloss": logloss}))
+    curve = {"fm": {**FM, "sweep": {"key": "model.embedding_dim", "values": [2, 4]}}}
+    curves = write_table(tmp_path / "curve", curve)
+    text = overview.markdown([(experiment, kept), (curves, Records(tmp_path / "none"))])
+    assert text.splitlines()[2:] == [
+        "| [tiny](#tiny) | 2 of 3 | 1 | AUC 1 of 2, logloss 2 of 2 |"
+        " fm: AUC 0.8000 ± 0.0000, logloss 0.3800 ± 0.0141 |"
+    ]
+    empty = overview.markdown([(experiment, Records(tmp_path / "none"))])
+    assert empty.splitlines()[2:] == ["| [tiny](#tiny) | 0 of 3 | 0 |  |  |"]
+    other = write_table(tmp_path / "other", files, comparable=False)
+    assert "| only the order is comparable |" in overview.markdown([(other, kept)])
 
 
 def test_a_sweep_has_a_run_a_value_and_its_keys_reach_the_configuration(tmp_path):

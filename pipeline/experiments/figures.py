@@ -12,21 +12,20 @@ import numpy as np
 from pipeline.experiments import curves
 from pipeline.experiments.definition import Experiment
 from pipeline.experiments.records import Records
-from pipeline.experiments.table import final_records
+from pipeline.experiments.table import finished_rows
 from pipeline.files import replacing
 
 _DPI = 80
 
 
 def plot_table(experiment: Experiment, records: Records, path: Path) -> Path | None:
-    """A dot for each row's mean, and its published value; None where nothing has been run."""
+    """A dot for each seed of a row, and its published value; None where nothing has been run."""
     metric = experiment.table.metrics[0]
-    rows = [row for row in experiment.rows if final_records(records, row)]
+    rows = finished_rows(experiment, records)
     if not rows:
         return None
     figure, axis = plt.subplots(figsize=(7, 0.32 * len(rows) + 1.2))
-    for place, row in enumerate(rows):
-        found = final_records(records, row)
+    for place, found in enumerate(rows.values()):
         values = [record["test"][metric] for record in found]
         label = {"label": "ours, each seed"} if place == 0 else {}
         axis.plot(values, [place] * len(values), "o", color="tab:blue", **label)

@@ -21,8 +21,7 @@ def markdown(tables: Sequence[tuple[Experiment, Records]]) -> str:
 
 
 def _line(experiment: Experiment, records: Records) -> str:
-    found = {row: table.final_records(records, row) for row in experiment.rows}
-    done = {row: tested for row, tested in found.items() if tested}
+    done = table.finished_rows(experiment, records)
     whole = [row for row, tested in done.items() if len(tested) >= len(experiment.table.seeds)]
     cells = [
         f"[{experiment.name}](#{experiment.name})",

@@ -17,8 +17,7 @@ def markdown(experiment: Experiment, records: Records) -> str:
     parts = [f"**{table.title}.** Published in: {table.published_in}."]
     parts += [f"> {caveat}" for caveat in table.caveats]
     parts.append(f"Search budget: {table.budget.strip()}")
-    finished = {row: final_records(records, row) for row in experiment.rows}
-    done = {row: found for row, found in finished.items() if found}
+    done = finished_rows(experiment, records)
     if done:
         legend = _legend(done)
         parts.append("\n".join(_rows(experiment, done, legend)))
@@ -37,6 +36,12 @@ def markdown(experiment: Experiment, records: Records) -> str:
 def final_records(records: Records, row: str) -> list[dict[str, Any]]:
     """A row's tested records, one for each seed."""
     return [record for record in records.of(row) if "test" in record]
+
+
+def finished_rows(experiment: Experiment, records: Records) -> dict[str, list[dict[str, Any]]]:
+    """The rows that have tested records, and these."""
+    found = {row: final_records(records, row) for row in experiment.rows}
+    return {row: tested for row, tested in found.items() if tested}
 
 
 def mean(records: Sequence[dict[str, Any]], metric: str, split: str = "test") -> float:

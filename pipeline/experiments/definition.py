@@ -71,10 +71,10 @@ class Table(_Section):
     read_test: bool = True
     base: dict[str, Any]
 
-    @pydantic.field_validator("metrics")
+    @pydantic.field_validator("metrics", "select")
     @classmethod
-    def _known(cls, value: list[str]) -> list[str]:
-        for name in value:
+    def _known(cls, value: list[str] | str) -> list[str] | str:
+        for name in [value] if isinstance(value, str) else value:
             if name not in METRICS:
                 raise ValueError(f"unknown metric {name!r}{nearest(name, METRICS)}")
         return value

@@ -225,6 +225,12 @@ class Runner:
         result = trainer.train(resume=resume, extra_callbacks=[cost])
         return self._record(job, result, cost.add(), test)
 
+    def _kept(self, metrics: dict[str, float]) -> dict[str, float]:
+        """What a record holds of a split's metrics: the usual ones, the table's, its choice's."""
+        table = self.experiment.table
+        names = dict.fromkeys([*_KEPT, *table.metrics, table.select])
+        return {name: round(metrics[name], 5) for name in names if name in metrics}
+
     def _record(
         self, job: Job, result: TrainResult, cost: dict[str, float], test: bool
     ) -> dict[str, Any]:
@@ -234,7 +240,7 @@ class Runner:
             "row": job.row,
             "variant": job.variant,
             "seed": job.seed,
-            "validation": _rounded(result.metrics["validation"]),
+            "validation": self._kept(result.metrics["validation"]),
             # As published counts do, without the statistics of batch normalization.
             "parameters": sum(math.prod(weight.shape) for weight in result.model.trainable_weights),
             "epochs": training["epochs"],
@@ -248,7 +254,7 @@ class Runner:
         }
         if test:
             found = evaluate_run(result.run, "test", self.prepared, plots=False)["test"]
-            record["test"] = _rounded(found)
+            record["test"] = self._kept(found)
         if self.experiment.row(job.row).pairs:
             record["pairs"] = mean_pairs(result.model, self.prepared)
         if test:
@@ -289,7 +295,3 @@ class _Clock:
             return f"{self._left} runs left"
         minutes = self._left * sum(self._spent) / len(self._spent) / 60
         return f"{self._left} runs left, about {minutes:.0f} min"
-
-
-def _rounded(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: round(metrics[name], 5) for name in _KEPT if name in metrics}

@@ -126,6 +126,18 @@ def test_validation_chooses_and_only_the_chosen_setting_is_tested(tmp_path, monk
     assert len(tested) == 1
 
 
+@pytest.mark.parametrize("select", ["auc-logloss", "normalized_entropy"])
+def test_any_metric_of_validation_chooses(tmp_path, select):
+    candidates = {
+        "still": {"optimizer": {"learning_rate": 1e-9}},
+        "moving": {"optimizer": {"learning_rate": 0.05}},
+    }
+    experiment = write_table(tmp_path / "tiny", {"lr": LR}, candidates=candidates, select=select)
+    kept = run(experiment, tmp_path, ["lr"])
+    assert select in kept.get("lr", "still", 1)["validation"]
+    assert "test" in kept.get("lr", "moving", 1)
+
+
 def test_pretraining_runs_the_source_first_and_records_pairs(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.rundir.load_prepared", lambda path: MemoryPrepared())
     afm = {"run": {"model": {"name": "afm"}}, "pretrain": "fm", "pairs": True}

@@ -104,6 +104,12 @@ def test_a_sweep_has_a_run_a_value_and_its_keys_reach_the_configuration(tmp_path
     )
 
 
+@pytest.mark.parametrize("change", [{"select": "acu"}, {"metrics": ["auc", "acu"]}])
+def test_an_unknown_metric_is_told_by_key(tmp_path, change):
+    with pytest.raises(PipelineError, match=rf"table.yaml.*{next(iter(change))}.*metric 'acu'"):
+        write_table(tmp_path / "tiny", {"lr": LR}, **change)
+
+
 def test_a_table_may_have_the_rows_of_another_under_a_base_of_its_own(tmp_path):
     known = write_table(tmp_path / "known", {"lr": LR, "fm": {**FM, "pretrain": "lr"}})
     base = {**BASE, "optimizer": {"learning_rate": 0.01, "use_ema": True}}

@@ -29,9 +29,15 @@ METRICS = {
 
 
 def _known_metric(value: str) -> str:
-    if value not in METRICS and value != "auto":
+    if value not in METRICS:
         raise ValueError(f"unknown metric {value!r}{nearest(value, METRICS)}")
     return value
+
+
+Metric = Annotated[str, pydantic.AfterValidator(_known_metric)]
+MetricOrAuto = Annotated[
+    str, pydantic.AfterValidator(lambda value: value if value == "auto" else _known_metric(value))
+]
 
 
 class _Section(pydantic.BaseModel):
@@ -95,29 +101,19 @@ class OptimizerConfig(pydantic.BaseModel):
 class EarlyStopping(_Section):
     """Stop when the metric no longer improves, and keep the best weights."""
 
-    metric: str = pydantic.Field("auto", description="auto: auc, or rmse for a regression")
+    metric: MetricOrAuto = pydantic.Field("auto", description="auto: auc, or rmse for a regression")
     patience: int = pydantic.Field(2, ge=1, description="epochs without improvement before the end")
     min_delta: float = pydantic.Field(1e-6, ge=0)
-
-    @pydantic.field_validator("metric")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        return _known_metric(value)
 
 
 class ReduceLearningRate(_Section):
     """Multiply the learning rate when the metric no longer improves."""
 
-    metric: str = pydantic.Field("auto", description="auto: auc, or rmse for a regression")
+    metric: MetricOrAuto = pydantic.Field("auto", description="auto: auc, or rmse for a regression")
     factor: float = pydantic.Field(0.1, gt=0, lt=1)
     patience: int = pydantic.Field(1, ge=1)
     min_delta: float = pydantic.Field(1e-6, ge=0)
     minimum: float = pydantic.Field(1e-6, ge=0)
-
-    @pydantic.field_validator("metric")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        return _known_metric(value)
 
 
 class CheckpointConfig(_Section):

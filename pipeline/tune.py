@@ -29,8 +29,8 @@ import pydantic
 from rich.console import Console
 
 from pipeline.callbacks import NonFiniteLossError, validation_value
-from pipeline.config import METRICS, RunConfig, parse_config
-from pipeline.errors import PipelineError, nearest
+from pipeline.config import METRICS, MetricOrAuto, RunConfig, parse_config
+from pipeline.errors import PipelineError
 from pipeline.files import write_text
 from pipeline.report import plot_trials
 from pipeline.rundir import check_spec, load_prepared, prepared_path
@@ -78,7 +78,7 @@ class SearchSpace(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid")
 
-    metric: str = "auto"
+    metric: MetricOrAuto = "auto"
     trials: int = pydantic.Field(20, ge=1)
     pruning: Pruning = Pruning()
     space: dict[str, Choices] = pydantic.Field(min_length=1)
@@ -86,12 +86,7 @@ class SearchSpace(pydantic.BaseModel):
 
 def load_space(path: Path) -> SearchSpace:
     """Read and validate a search file; raises PipelineError with one line."""
-    space = validate(SearchSpace, read_mapping(path), str(path))
-    if space.metric != "auto" and space.metric not in METRICS:
-        raise PipelineError(
-            f"{path}: metric: unknown metric {space.metric!r}{nearest(space.metric, METRICS)}"
-        )
-    return space
+    return validate(SearchSpace, read_mapping(path), str(path))
 
 
 class Search:

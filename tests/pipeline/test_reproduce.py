@@ -28,6 +28,10 @@ from pipeline.files import fill_marks
 from tests.pipeline.support import MemoryPrepared
 from tests.pipeline.tables import FM, LR, record, write_table
 
+STILL_OR_MOVING = {
+    "still": {"optimizer": {"learning_rate": 1e-9}},
+    "moving": {"optimizer": {"learning_rate": 0.05}},
+}
 EXPECTED = {"auc": 0.63429, "logloss": 0.66189, "rmse": 0.48462}
 
 
@@ -103,11 +107,7 @@ def test_validation_chooses_and_only_the_chosen_setting_is_tested(tmp_path, monk
         return evaluate(run, *rest, **options)
 
     monkeypatch.setattr(runner, "evaluate_run", spy)
-    candidates = {
-        "still": {"optimizer": {"learning_rate": 1e-9}},
-        "moving": {"optimizer": {"learning_rate": 0.05}},
-    }
-    experiment = write_table(tmp_path / "tiny", {"lr": LR}, candidates=candidates)
+    experiment = write_table(tmp_path / "tiny", {"lr": LR}, candidates=STILL_OR_MOVING)
     kept = run(experiment, tmp_path, ["lr"])
     assert tested == ["lr-moving-1"]
     assert "test" not in kept.get("lr", "still", 1)
@@ -128,11 +128,9 @@ def test_validation_chooses_and_only_the_chosen_setting_is_tested(tmp_path, monk
 
 @pytest.mark.parametrize("select", ["auc-logloss", "normalized_entropy"])
 def test_any_metric_of_validation_chooses(tmp_path, select):
-    candidates = {
-        "still": {"optimizer": {"learning_rate": 1e-9}},
-        "moving": {"optimizer": {"learning_rate": 0.05}},
-    }
-    experiment = write_table(tmp_path / "tiny", {"lr": LR}, candidates=candidates, select=select)
+    experiment = write_table(
+        tmp_path / "tiny", {"lr": LR}, candidates=STILL_OR_MOVING, select=select
+    )
     kept = run(experiment, tmp_path, ["lr"])
     assert select in kept.get("lr", "still", 1)["validation"]
     assert "test" in kept.get("lr", "moving", 1)

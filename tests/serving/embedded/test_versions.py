@@ -142,12 +142,13 @@ class TestTransitions:
             eventually(lambda: calls.states("half") == {3: "AVAILABLE", 2: "END"})
 
     def test_a_failed_load_leaves_nothing_in_memory(self, base):
-        sessions = weakref.WeakSet()
+        sessions, ever = weakref.WeakSet(), []
         make = tf.compat.v1.Session
 
         def tracked(*args, **kwargs):
             session = make(*args, **kwargs)
             sessions.add(session)
+            ever.append(id(session))
             return session
 
         with server_of(base) as server, Calls(server) as calls, pytest.MonkeyPatch.context() as m:
@@ -156,6 +157,7 @@ class TestTransitions:
             shutil.rmtree(base.parent / "aside" / "variables")
             (base.parent / "aside").rename(base / "3")
             eventually(lambda: calls.states("half").get(3) == "END")
+            assert ever, "the load that fails has made a session"
             eventually(lambda: not sessions)
 
     def test_a_new_version_has_the_runs_of_the_last_one_compiled(self, base):

@@ -26,8 +26,8 @@ class InteractingLayer(keras.layers.Layer):
         W_Q e_m . W_K e_k = e_m A e_k,    sum_k alpha_mk W_V e_k = W_V sum_k alpha_mk e_k
 
     and all heads are rows of one product. Where that does not serve, for ReLUs on the projections
-    or vectors much wider than a head, the heads are computed one by one: an axis of heads would
-    have to be transposed to and fro.
+    or vectors wider than a head, each projection is one product and the heads attend one by one:
+    an axis of heads would have to be transposed to and fro.
 
     Args:
         units: width of the output, all heads together.
@@ -88,32 +88,31 @@ class InteractingLayer(keras.layers.Layer):
 
     def weights_by_head(self, vectors: Any) -> Any:
         """alpha of each head: (B, F, D) to (B, H, F, F)."""
-        heads = self._columns_by_head()
-        return ops.stack([self._weights(vectors, columns) for columns in heads], axis=1)
+        queries, keys = (self._by_head(layer, vectors) for layer in self.projections[:2])
+        return ops.stack([*map(self._weights, queries, keys)], axis=1)
 
-    def _weights(self, vectors: Any, columns: slice) -> Any:
-        """alpha of the head with these columns, (B, F, F)."""
-        query, key = (self._project(layer, vectors, columns) for layer in self.projections[:2])
+    def _weights(self, query: Any, key: Any) -> Any:
+        """alpha of one head, (B, F, F), of its part of both projections."""
         return ops.softmax(self._factor() * ops.matmul(query, ops.swapaxes(key, 1, 2)), axis=-1)
 
-    def _columns_by_head(self) -> list[slice]:
-        size = self.units // self.num_heads
-        return [slice(start, start + size) for start in range(0, self.units, size)]
+    def _by_head(self, layer: Any, vectors: Any) -> list[Any]:
+        """A projection of all fields, H times (B, F, units / H)."""
+        return ops.split(self._project(layer, vectors), self.num_heads, axis=-1)
 
     def _factor(self) -> float:
         """What the scores are multiplied by."""
         scaled = self.scale or self.authors_program
         return (self.units // self.num_heads) ** -0.5 if scaled else 1.0
 
-    def _project(self, layer: Any, vectors: Any, columns: slice = slice(None)) -> Any:
-        """A projection's columns of all fields, (B, F, number of columns)."""
+    def _project(self, layer: Any, vectors: Any) -> Any:
+        """A projection of all fields, (B, F, units)."""
         fields, dim = vectors.shape[1:]
         # Cast here, not by Keras: explanations call this outside of the layer's `__call__`.
         rows = ops.cast(ops.reshape(vectors, (-1, dim)), self.compute_dtype)
-        out = ops.matmul(rows, ops.cast(layer.kernel[:, columns], self.compute_dtype))
+        out = ops.matmul(rows, ops.cast(layer.kernel, self.compute_dtype))
         if layer.use_bias:
-            out = out + ops.cast(layer.bias[columns], self.compute_dtype)
-        return ops.reshape(layer.activation(out), (-1, fields, out.shape[-1]))
+            out = out + ops.cast(layer.bias, self.compute_dtype)
+        return ops.reshape(layer.activation(out), (-1, fields, self.units))
 
     def _mixed_at_once(self, vectors: Any, training: bool | None) -> Any:
         """[e~_m of the H heads], the projections multiplied together, (B, F, units)."""
@@ -135,15 +134,15 @@ class InteractingLayer(keras.layers.Layer):
     def _mixed_by_head(self, vectors: Any, training: bool | None) -> Any:
         """[e~_m of the H heads], head by head, (B, F, units)."""
         mixed = []
-        for columns in self._columns_by_head():
-            weights = self.drop(self._weights(vectors, columns), training=training)
-            value = self._project(self.projections[2], vectors, columns)
+        heads = (self._by_head(layer, vectors) for layer in self.projections[:3])
+        for query, key, value in zip(*heads, strict=True):
+            weights = self.drop(self._weights(query, key), training=training)
             mixed.append(ops.matmul(weights, value))
         return ops.concatenate(mixed, axis=-1)
 
     def call(self, vectors: Any, training: bool | None = None) -> Any:
         """Maps (B, F, D) to (B, F, units)."""
-        narrow = vectors.shape[2] <= 2 * self.units // self.num_heads
+        narrow = vectors.shape[2] <= self.units // self.num_heads
         at_once = narrow and not self.authors_program
         out = (self._mixed_at_once if at_once else self._mixed_by_head)(vectors, training)
         if self.residual:

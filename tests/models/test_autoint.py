@@ -62,7 +62,7 @@ def test_interacting_layer_by_hand():
         {},
         {"residual": False, "scale": True},
         {"authors_program": True},
-        {"num_heads": 6},  # vectors wider than two heads
+        {"num_heads": 6},  # vectors wider than a head
         {"num_heads": 6, "scale": True},
     ],
 )

@@ -1,7 +1,6 @@
 """What the commands print, and TensorFlow's start made quiet and quick on memory."""
 
 import contextlib
-import ctypes
 import os
 import sys
 import tempfile
@@ -9,9 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# mallopt(3): keep freed buffers instead of giving them back and faulting them in again.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-_KEPT_BYTES = 1 << 30
+from pipeline import allocator
 
 
 def start_tensorflow() -> None:
@@ -20,7 +17,7 @@ def start_tensorflow() -> None:
     TensorFlow writes to file descriptor 2 before any of its log settings are read.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    keep_freed_memory()
+    allocator.keep_freed_memory()
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as aside:
@@ -40,20 +37,6 @@ def start_tensorflow() -> None:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
-
-
-def keep_freed_memory() -> None:
-    """Raise glibc's thresholds, so that a step's big buffers are not unmapped and mapped again.
-
-    Does nothing where the C library has no mallopt or the user set thresholds by environment.
-    """
-    if any(name.startswith("MALLOC_") for name in os.environ):
-        return
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
-        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        libc.mallopt(_M_TOP_PAD, 64 << 20)
 
 
 def console() -> Any:

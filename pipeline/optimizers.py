@@ -74,6 +74,10 @@ def optimizer_class(config: OptimizerConfig) -> type[keras.optimizers.Optimizer]
         # Keras takes these too; a negative norm, for one, turns every gradient around.
         if _negative(value) and not _negative(accepted[key]):
             raise PipelineError(f"optimizer.{key}: must not be negative, got {value}")
+        if key == "ema_momentum" and value == 1:
+            raise PipelineError(
+                f"optimizer.{key}: at 1 averages stay as they begin; below 1 needed"
+            )
     if config.tables == "sparse" and backend != "tensorflow":
         raise PipelineError(
             f"optimizer.tables: an update by row needs the TensorFlow backend, this is {backend}"

@@ -265,6 +265,7 @@ class _Fit:
             config.stopping_metric,
             stop.patience if stop else None,
             stop.min_delta if stop else 0.0,
+            start_from_epoch=self._epochs_of_first_weights(),
         )
         self.stopping.set_model(model)  # also where nothing is left to fit
         self.history = cb.HistoryCsv(run.directory / "history.csv")
@@ -284,6 +285,13 @@ class _Fit:
                 reduce.min_delta,
                 reduce.minimum,
             )
+
+    def _epochs_of_first_weights(self) -> int:
+        """Epochs in which the first weights are more than a third of their averages."""
+        optimizer = self.model.optimizer
+        if not optimizer.use_ema:
+            return 0
+        return math.ceil(1 / (1 - optimizer.ema_momentum) / self.data.steps_per_epoch)
 
     def validate(self) -> tuple[Metrics, dict[str, float]]:
         """Metrics of the validation split; names the split where it has one class only."""

@@ -15,18 +15,25 @@ class EarlyStopping(StatefulCallback):
         metric: validation metric, without the prefix `val_`.
         patience: epochs without improvement before training stops; None never stops.
         min_delta: smallest change that counts.
+        start_from_epoch: epochs before it do not count as waited for.
     """
 
     remembered = ("best", "best_epoch", "waited")
 
     def __init__(
-        self, path: Path, metric: str, patience: int | None, min_delta: float = 0.0
+        self,
+        path: Path,
+        metric: str,
+        patience: int | None,
+        min_delta: float = 0.0,
+        start_from_epoch: int = 0,
     ) -> None:
         super().__init__()
         self.path = path
         self.metric = metric
         self.patience = patience
         self.min_delta = min_delta
+        self.start_from_epoch = start_from_epoch
         self.best: float | None = None
         self.best_epoch = -1
         self.waited = 0
@@ -36,7 +43,7 @@ class EarlyStopping(StatefulCallback):
         if improves(self.metric, value, self.best, self.min_delta):
             self.best, self.best_epoch, self.waited = value, epoch, 0
             checkpoint.save(self.path, checkpoint.snapshot(self._variables()), {"epoch": epoch})
-        else:
+        elif epoch >= self.start_from_epoch:
             self.waited += 1
             if self.patience is not None and self.waited >= self.patience:
                 self.model.stop_training = True

@@ -78,6 +78,17 @@ def test_a_run_that_was_cut_ends_with_the_same_averages(tmp_path):
     assert resumed.history[-1]["val_auc"] == whole.history[-1]["val_auc"]
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "epochs"),
+    [({}, 2), ({**AVERAGED, "ema_momentum": 0.97}, 5)],  # 34 steps of 10 an epoch
+)
+def test_early_stopping_does_not_count_the_epochs_of_the_first_weights(tmp_path, optimizer, epochs):
+    stop = {"metric": "auc", "patience": 1, "min_delta": 1.0}  # which none but the first reaches
+    training = {"epochs": 8, "early_stopping": stop}
+    result = train(tmp_path / "r", optimizer=optimizer, training=training)
+    assert len(result.history) == epochs
+
+
 def test_averages_beside_gradient_accumulation_by_row_are_refused(tmp_path):
     optimizer = {**AVERAGED, "tables": "sparse", "gradient_accumulation_steps": 2}
     with pytest.raises(PipelineError, match=r"use_ema with gradient_accumulation_steps needs"):

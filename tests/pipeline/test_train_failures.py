@@ -87,6 +87,7 @@ def test_a_validation_split_without_rows_is_named(tmp_path):
         ({"optimizer": {"beta1": 0.9}}, "'beta_1'"),
         ({"optimizer": {"beta_1": "high"}}, "optimizer.beta_1: 'high' is text"),
         ({"optimizer": {"global_clipnorm": -1}}, "optimizer.global_clipnorm: must not be negative"),
+        ({"optimizer": {"ema_momentum": 1.0}}, "optimizer.ema_momentum: at 1 averages stay"),
         ({"optimizer": {"clipnorm": 1, "clipvalue": 1}}, "optimizer 'adam': Only one of"),
     ],
 )

@@ -27,11 +27,16 @@ print(sys.argv[1:], os.getpid(), *(line.split()[1] for line in lines if "AnonHug
 """
 
 
+def without_tunables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+
+
 def run_program(**variables: str) -> tuple[str, int]:
     """What it printed of its arguments, and its kB in huge pages; its number is checked."""
-    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"} | variables
     command = [sys.executable, "-c", PROGRAM, "a b", "--c=d"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=without_tunables() | variables, stdout=subprocess.PIPE, text=True
+    ) as process:
         printed = process.communicate(timeout=60)[0]
     arguments, number, kilobytes = printed.rsplit(maxsplit=2)
     assert process.returncode == 0
@@ -69,10 +74,11 @@ def test_only_where_it_makes_a_difference(
 
 @pytest.mark.skipif(not ON_DEMAND, reason="no huge pages on demand here")
 @pytest.mark.parametrize(("command", "restarts"), [("train", 1), ("models", 0)])
-def test_the_commands_that_train_restart(command: str, restarts: int, tmp_path: Path) -> None:
+def test_the_commands_that_train_restart(command: str, restarts: int) -> None:
     """With -v Python reports that it imports `site` whenever it starts."""
-    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
     command_line = [sys.executable, "-v", "-m", "pipeline", command, "--help"]
-    done = subprocess.run(command_line, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command_line, env=without_tunables(), capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0
     assert done.stderr.count("\nimport 'site'") == 1 + restarts

@@ -32,9 +32,10 @@ from pipeline.callbacks import NonFiniteLossError, validation_value
 from pipeline.config import METRICS, MetricOrAuto, RunConfig, parse_config
 from pipeline.errors import PipelineError
 from pipeline.files import write_text
+from pipeline.model import check_names
 from pipeline.report import plot_trials
 from pipeline.rundir import check_spec, load_prepared, prepared_path
-from pipeline.train import Trainer, check_names
+from pipeline.train import Trainer
 from pipeline.yaml_files import read_mapping, validate
 
 

@@ -1,4 +1,4 @@
-"""A Keras callback whose memory goes into the checkpoint."""
+"""Keras callbacks whose memory goes into the checkpoint: any, and those that await a plateau."""
 
 import math
 from collections.abc import Mapping
@@ -50,3 +50,52 @@ def improves(metric: str, value: float, best: float | None, min_delta: float) ->
     if best is None:
         return True
     return value > best + min_delta if METRICS[metric] else value < best - min_delta
+
+
+class PlateauCallback(StatefulCallback):
+    """Waits for a validation metric to improve; what follows is its subclass's matter.
+
+    Args:
+        key: of the configuration, which asks for the metric; for the message where there is none.
+        metric: without the prefix `val_`.
+        patience: epochs without improvement that make a plateau; None waits for ever.
+        min_delta: smallest change that counts.
+        start_from_epoch: epochs before it do not count as waited for.
+    """
+
+    remembered = ("best", "waited")
+
+    def __init__(
+        self,
+        key: str,
+        metric: str,
+        patience: int | None,
+        min_delta: float = 0.0,
+        start_from_epoch: int = 0,
+    ) -> None:
+        super().__init__()
+        self.key = key
+        self.metric = metric
+        self.patience = patience
+        self.min_delta = min_delta
+        self.start_from_epoch = start_from_epoch
+        self.best: float | None = None
+        self.waited = 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        value = validation_value(logs, self.metric, self.key)
+        if improves(self.metric, value, self.best, self.min_delta):
+            self.best, self.waited = value, 0
+            self.on_improvement(epoch)
+        elif epoch >= self.start_from_epoch:
+            self.waited += 1
+            if self.patience is not None and self.waited >= self.patience:
+                self.waited = 0
+                self.on_plateau()
+
+    def on_improvement(self, epoch: int) -> None:
+        """The metric is better than in every epoch before."""
+
+    def on_plateau(self) -> None:
+        """The metric has not improved for `patience` epochs; counting begins anew."""
+        raise NotImplementedError

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from pipeline.callbacks.base import StatefulCallback, improves, validation_value
+from pipeline.callbacks.base import PlateauCallback
 from pipeline.callbacks.position import Position
 from pipeline.variables import learning_rate
 
@@ -28,30 +28,18 @@ class WarmUp(keras.callbacks.Callback):
             self.model.optimizer.learning_rate = self.learning_rate * share
 
 
-class ReduceLearningRate(StatefulCallback):
-    """Multiplies the learning rate by `factor` after `patience` epochs without improvement."""
+class ReduceLearningRate(PlateauCallback):
+    """Multiplies the learning rate by `factor` on a plateau, down to `minimum`.
 
-    remembered = ("best", "waited")
+    Args:
+        watched: as PlateauCallback takes them.
+    """
 
-    def __init__(
-        self, metric: str, factor: float, patience: int, min_delta: float, minimum: float
-    ) -> None:
-        super().__init__()
-        self.metric = metric
+    def __init__(self, factor: float, minimum: float, **watched: Any) -> None:
+        super().__init__("training.reduce_lr.metric", **watched)
         self.factor = factor
-        self.patience = patience
-        self.min_delta = min_delta
         self.minimum = minimum
-        self.best: float | None = None
-        self.waited = 0
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        value = validation_value(logs, self.metric, "training.reduce_lr.metric")
-        if improves(self.metric, value, self.best, self.min_delta):
-            self.best, self.waited = value, 0
-            return
-        self.waited += 1
-        if self.waited >= self.patience:
-            self.waited = 0
-            current = learning_rate(self.model.optimizer)
-            self.model.optimizer.learning_rate = max(current * self.factor, self.minimum)
+    def on_plateau(self) -> None:
+        current = learning_rate(self.model.optimizer)
+        self.model.optimizer.learning_rate = max(current * self.factor, self.minimum)

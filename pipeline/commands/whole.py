@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     config = common.load(arguments)
     console.start_tensorflow()
     from pipeline import stages
-    from pipeline.train import check_names
+    from pipeline.model import check_names
 
     check_names(config)  # rather than after hours of preparing
     out, times = console.console(), {}

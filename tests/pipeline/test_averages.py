@@ -89,6 +89,15 @@ def test_early_stopping_does_not_count_the_epochs_of_the_first_weights(tmp_path,
     assert len(result.history) == epochs
 
 
+def test_the_rate_does_not_fall_for_the_epochs_of_the_first_weights(tmp_path):
+    reduce = {"metric": "auc", "factor": 0.5, "min_delta": 1.0}  # no epoch improves by so much
+    training = {"epochs": 7, "early_stopping": None, "reduce_lr": reduce}
+    optimizer = {**AVERAGED, "ema_momentum": 0.97, "learning_rate": 0.4}
+    result = train(tmp_path / "r", optimizer=optimizer, training=training)
+    rates = [row["learning_rate"] for row in result.history]
+    np.testing.assert_allclose(rates, [0.4] * 5 + [0.2, 0.1], rtol=1e-6)
+
+
 def test_averages_beside_gradient_accumulation_by_row_are_refused(tmp_path):
     optimizer = {**AVERAGED, "tables": "sparse", "gradient_accumulation_steps": 2}
     with pytest.raises(PipelineError, match=r"use_ema with gradient_accumulation_steps needs"):

@@ -13,8 +13,9 @@ from pipeline.config import TrainingConfig
 from pipeline.data import TrainingData
 from pipeline.errors import PipelineError
 from pipeline.evaluate import Scorer
+from pipeline.model import steps_per_execution
 from pipeline.rundir import Run
-from pipeline.train import Trainer, steps_per_execution
+from pipeline.train import Trainer
 from tests.pipeline.support import MemoryPrepared, assert_bit_equal, run_config, train, weights
 
 ROOT = Path(__file__).parents[2]

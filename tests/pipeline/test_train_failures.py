@@ -10,6 +10,7 @@ from rich.console import Console
 from pipeline.checkpoint import CheckpointDirectory, restore, training_variables
 from pipeline.config import parse_config
 from pipeline.errors import PipelineError
+from pipeline.model import compiled_model
 from pipeline.train import Trainer
 from tests.pipeline.support import MemoryPrepared, run_config, train
 
@@ -22,8 +23,7 @@ def test_nan_loss_stops_at_its_step_and_keeps_the_checkpoint(tmp_path):
     prepared.arrays("train")["values"][128 * 4 + 7] = np.nan
     with pytest.raises(PipelineError, match=r"step 5 \(epoch 1, batch 5\).*step-000000004.npz"):
         Trainer(config, prepared, Console(quiet=True)).train()
-    trainer = Trainer(config, prepared, Console(quiet=True))
-    model = trainer._compiled_model(trainer._data())
+    model = compiled_model(config, prepared, 10, 1, Console(quiet=True))
     path = CheckpointDirectory(tmp_path / "r" / "checkpoints").paths()[-1]
     assert restore(path, training_variables(model))["step"] == 4
     assert all(np.isfinite(keras.ops.convert_to_numpy(v)).all() for v in model.variables)

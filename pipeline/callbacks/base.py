@@ -56,7 +56,6 @@ class PlateauCallback(StatefulCallback):
     """Waits for a validation metric to improve; what follows is its subclass's matter.
 
     Args:
-        key: of the configuration, which asks for the metric; for the message where there is none.
         metric: without the prefix `val_`.
         patience: epochs without improvement that make a plateau; None waits for ever.
         min_delta: smallest change that counts.
@@ -64,17 +63,16 @@ class PlateauCallback(StatefulCallback):
     """
 
     remembered = ("best", "waited")
+    key: str  # of the configuration, that asks for the metric; for the message where there is none
 
     def __init__(
         self,
-        key: str,
         metric: str,
         patience: int | None,
         min_delta: float = 0.0,
         start_from_epoch: int = 0,
     ) -> None:
         super().__init__()
-        self.key = key
         self.metric = metric
         self.patience = patience
         self.min_delta = min_delta

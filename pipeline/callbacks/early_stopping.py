@@ -15,10 +15,11 @@ class EarlyStopping(PlateauCallback):
         watched: as PlateauCallback takes them.
     """
 
+    key = "training.early_stopping.metric"
     remembered = (*PlateauCallback.remembered, "best_epoch")
 
     def __init__(self, path: Path, **watched: Any) -> None:
-        super().__init__("training.early_stopping.metric", **watched)
+        super().__init__(**watched)
         self.path = path
         self.best_epoch = -1
 

@@ -35,8 +35,10 @@ class ReduceLearningRate(PlateauCallback):
         watched: as PlateauCallback takes them.
     """
 
+    key = "training.reduce_lr.metric"
+
     def __init__(self, factor: float, minimum: float, **watched: Any) -> None:
-        super().__init__("training.reduce_lr.metric", **watched)
+        super().__init__(**watched)
         self.factor = factor
         self.minimum = minimum
 

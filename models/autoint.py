@@ -48,8 +48,9 @@ class AutoInt(CTRModel):
         hidden_units: the network's hidden layers; empty for AutoInt without it.
         batch_norm: in the hidden layers.
         dropout: rate on the attention weights and in the hidden layers, in training.
-        authors_program: scale, biases, ReLU on the projections and layer norms, as the authors'
-            program has them and the paper does not (reading 37).
+        authors_program: scale, biases, ReLU on the projections, layer norms and a projected
+            residual in every layer, as the authors' program has them and the paper does not
+            (reading 37).
 
     Raises:
         ValueError: `num_layers` below 1 or `attention_dim` not a multiple of `num_heads`.

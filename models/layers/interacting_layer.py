@@ -16,9 +16,11 @@ class InteractingLayer(keras.layers.Layer):
         alpha_mk = softmax_k((W_Q e_m) . (W_K e_k)),    e~_m = sum_k alpha_mk W_V e_k,
         out_m = ReLU([e~_m of the H heads] + W_Res e_m)
 
-    The paper's form has no scale, no biases and no layer norm; `authors_program` adds biases and
-    ReLU to the four projections, the scale and a layer norm of the output (reading 37). Keras's
-    MultiHeadAttention always scales and projects the heads once more, so it does not serve.
+    W_Res is there "in case of dimension mismatching": vectors as wide as the output are added as
+    they are. The paper's form has no scale, no biases and no layer norm; `authors_program` adds
+    biases and ReLU to the projections, W_Res whatever the widths, the scale and a layer norm of
+    the output (reading 37). Keras's MultiHeadAttention always scales and projects the heads once
+    more, so it does not serve.
 
     On a CPU small products of matrices cost alike for all widths up to some 32, so their number
     counts. The two projections of a score are therefore multiplied together first,
@@ -32,7 +34,7 @@ class InteractingLayer(keras.layers.Layer):
     Args:
         units: width of the output, all heads together.
         num_heads: H; divides `units`.
-        residual: whether W_Res exists; Fi-GNN's attention has none.
+        residual: whether the vectors are added; they are not in Fi-GNN's attention.
         scale: divide the scores by the square root of a head's width.
         authors_program: the program's form.
         dropout: rate on the attention weights, in training.
@@ -61,17 +63,8 @@ class InteractingLayer(keras.layers.Layer):
         self.authors_program = authors_program
         self.dropout = dropout
         policy = self.dtype_policy
-        names = ["query", "key", "value", *(["skip"] if residual else [])]
-        self.projections = [
-            keras.layers.Dense(
-                units,
-                activation="relu" if authors_program else None,
-                use_bias=authors_program,
-                dtype=policy,
-                name=name,
-            )
-            for name in names
-        ]
+        self.projections = [self._dense(name) for name in ("query", "key", "value")]
+        self.skip: keras.layers.Dense | None = None
         self.drop = Dropout(dropout, dtype=policy)
         self.norm = (
             keras.layers.LayerNormalization(epsilon=1e-8, dtype=policy, name="norm")
@@ -79,9 +72,21 @@ class InteractingLayer(keras.layers.Layer):
             else None
         )
 
+    def _dense(self, name: str) -> keras.layers.Dense:
+        return keras.layers.Dense(
+            self.units,
+            activation="relu" if self.authors_program else None,
+            use_bias=self.authors_program,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         for projection in self.projections:
             projection.build(input_shape)
+        if self.residual and (self.authors_program or input_shape[-1] != self.units):
+            self.skip = self._dense("skip")
+            self.skip.build(input_shape)
         if self.norm is not None:
             self.norm.build((*input_shape[:-1], self.units))
         self.built = True
@@ -118,7 +123,7 @@ class InteractingLayer(keras.layers.Layer):
         """[e~_m of the H heads], the projections multiplied together, (B, F, units)."""
         fields, dim = vectors.shape[1:]
         heads = (dim, self.num_heads, -1)
-        query, key, value = (ops.reshape(layer.kernel, heads) for layer in self.projections[:3])
+        query, key, value = (ops.reshape(layer.kernel, heads) for layer in self.projections)
         scores = self._factor() * ops.einsum("dhk,ehk->dhe", query, key)
         scores = ops.cast(ops.reshape(scores, (dim, -1)), self.compute_dtype)
         queries = ops.matmul(ops.reshape(vectors, (-1, dim)), scores)
@@ -134,7 +139,7 @@ class InteractingLayer(keras.layers.Layer):
     def _mixed_by_head(self, vectors: Any, training: bool | None) -> Any:
         """[e~_m of the H heads], head by head, (B, F, units)."""
         mixed = []
-        heads = (self._by_head(layer, vectors) for layer in self.projections[:3])
+        heads = (self._by_head(layer, vectors) for layer in self.projections)
         for query, key, value in zip(*heads, strict=True):
             weights = self.drop(self._weights(query, key), training=training)
             mixed.append(ops.matmul(weights, value))
@@ -146,7 +151,7 @@ class InteractingLayer(keras.layers.Layer):
         at_once = narrow and not self.authors_program
         out = (self._mixed_at_once if at_once else self._mixed_by_head)(vectors, training)
         if self.residual:
-            out = out + self._project(self.projections[3], vectors)
+            out = out + (vectors if self.skip is None else self._project(self.skip, vectors))
         out = ops.relu(out)
         return out if self.norm is None else self.norm(out)
 

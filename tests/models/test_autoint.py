@@ -30,13 +30,17 @@ def interacting_twin(rows, layer):
     out = np.zeros((fields, layer.units))
     for h in range(layer.num_heads):
         part = slice(h * size, (h + 1) * size)
-        query, key, value = (p[:, part] for p in projected[:3])
+        query, key, value = (p[:, part] for p in projected)
         for m in range(fields):
             scores = np.array([query[m] @ key[k] for k in range(fields)])
             if layer.scale or layer.authors_program:
                 scores = scores / np.sqrt(size)
             out[m, part] = sum(a * v for a, v in zip(softmax(scores), value, strict=True))
-    out = np.maximum(out + projected[3] if layer.residual else out, 0)
+    if layer.residual:
+        # W_Res "in case of dimension mismatching" (eq. 8); the program has it always.
+        as_it_is = rows.shape[1] == layer.units and not layer.authors_program
+        out = out + (rows if as_it_is else project(layer.skip))
+    out = np.maximum(out, 0)
     if layer.authors_program:
         gamma, beta = (np.asarray(w) for w in layer.norm.weights)
         centred = out - out.mean(axis=1, keepdims=True)
@@ -47,13 +51,13 @@ def interacting_twin(rows, layer):
 def test_interacting_layer_by_hand():
     layer = InteractingLayer(1)
     layer.build((None, 2, 1))
-    layer.set_weights([np.array([[w]]) for w in (1.0, 1.0, 2.0, -1.0)])
-    # Fields 0 and log 3. Field 0: scores (0, 0), weights 1/2: 2 (log 3) / 2 - 0.
+    layer.set_weights([np.array([[w]]) for w in (1.0, 1.0, -1.0)])
+    # Fields 0 and log 3, as wide as the output. Field 0: scores (0, 0), weights 1/2: -(log 3) / 2.
     # Field log 3, call it c: scores (0, c^2), weight of itself a = e^(c^2) / (1 + e^(c^2)).
     c = np.log(3)
     a = np.exp(c**2) / (1 + np.exp(c**2))
     out = layer(np.array([[[0.0], [c]]], "float32"))
-    np.testing.assert_allclose(out, [[[c], [max(2 * a * c - c, 0)]]], rtol=1e-5)
+    np.testing.assert_allclose(out, [[[0], [-a * c + c]]], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -64,17 +68,21 @@ def test_interacting_layer_by_hand():
         {"authors_program": True},
         {"num_heads": 6},  # vectors wider than a head
         {"num_heads": 6, "scale": True},
+        {"units": 3, "num_heads": 1},  # as wide as the vectors
+        {"units": 3, "num_heads": 3},
+        {"units": 3, "num_heads": 1, "authors_program": True},
     ],
 )
 def test_interacting_layer_equals_its_twin(form, tmp_path):
     vectors = toy_vectors()
-    layer = InteractingLayer(6, **{"num_heads": 2, **form})
+    form = {"units": 6, "num_heads": 2, **form}
+    layer = InteractingLayer(**form)
     layer.build(vectors.shape)
     randomize(layer, scale=1.0)
     for row in range(len(vectors)):
         expected = interacting_twin(vectors[row], layer)
         np.testing.assert_allclose(layer(vectors)[row], expected, atol=1e-4)
-    check_layer(InteractingLayer(6, **{"num_heads": 2, **form}), (vectors,), (3, 4, 6), tmp_path)
+    check_layer(InteractingLayer(**form), (vectors,), (3, 4, layer.units), tmp_path)
     randomize(layer)
     assert_gradient_matches_differences(
         lambda v: tf.reduce_sum(layer(v) ** 3), vectors, tolerance=3e-2, step=2e-3
@@ -115,12 +123,12 @@ def test_authors_program_runs_and_explains():
 
 
 def test_parameter_count():
-    """Q, K, V and the residual of each layer, the flat projection, and the network."""
+    """Q, K, V of each layer, the first one's residual, the flat projection, and the network."""
     features = toy_features()
     model = models.build(
         "autoint+", features, embedding_dim=3, attention_dim=6, num_layers=2, hidden_units=[7]
     )
-    layers = 4 * 3 * 6 + 4 * 6 * 6
+    layers = 4 * 3 * 6 + 3 * 6 * 6
     network = (4 * 3 * 7 + 7) + (7 + 1)
     assert model.count_params() == 40 * 3 + layers + (4 * 6 + 1) + network
 

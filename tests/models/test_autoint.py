@@ -60,6 +60,17 @@ def test_interacting_layer_by_hand():
     np.testing.assert_allclose(out, [[[0], [-a * c + c]]], rtol=1e-5)
 
 
+def test_interacting_layer_with_a_projected_residual_by_hand():
+    layer = InteractingLayer(2)
+    layer.build((None, 2, 1))
+    layer.set_weights([np.array([w]) for w in ([1.0, 0.0], [1.0, 0.0], [2.0, 0.0], [-1.0, 1.0])])
+    # Scores as above; e~ is twice the weighted mean and 0, W_Res takes the field off and adds it.
+    c = np.log(3)
+    a = np.exp(c**2) / (1 + np.exp(c**2))
+    out = layer(np.array([[[0.0], [c]]], "float32"))
+    np.testing.assert_allclose(out, [[[c, 0], [2 * a * c - c, c]]], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "form",
     [
